@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xfer
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Gate counts the calls inside a Space, so that Close can wait for them. The zero
+// Gate is open.
+type Gate struct {
+	state atomic.Int64 // calls inside, plus closing once Close has begun
+	once  sync.Once
+	empty chan struct{} // made by Close; closed by the last call to leave
+	mu    sync.Mutex
+}
+
+const closing = 1 << 62
+
+// Enter lets a call in. It gives false, and lets nobody in, once Close has begun.
+func (g *Gate) Enter() bool {
+	if g.state.Add(1) < closing {
+		return true
+	}
+	g.Leave()
+	return false
+}
+
+// Leave ends what Enter began.
+func (g *Gate) Leave() {
+	if g.state.Add(-1) == closing {
+		g.once.Do(func() { close(g.drained()) })
+	}
+}
+
+// Closed says whether Close has begun.
+func (g *Gate) Closed() bool { return g.state.Load() >= closing }
+
+// Close lets no new call in, waits until those inside have left, and says
+// whether it was the first to do so: that one frees what the calls used.
+func (g *Gate) Close() (first bool) {
+	for {
+		old := g.state.Load()
+		if old >= closing {
+			<-g.drained()
+			return false
+		}
+		if g.state.CompareAndSwap(old, old+closing) {
+			if old == 0 {
+				g.once.Do(func() { close(g.drained()) })
+			}
+			<-g.drained()
+			return true
+		}
+	}
+}
+
+func (g *Gate) drained() chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.empty == nil {
+		g.empty = make(chan struct{})
+	}
+	return g.empty
+}
