@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package linux
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mem is pread(2), or pwrite(2) if write, at an unsigned offset: the form that
+// /proc/PID/mem takes. An offset from 2^63 up is EINVAL there (R67); see MemSeek.
+func Mem(write bool, fd int, buf []byte, off uint64) (int, Errno) {
+	trap := uintptr(unix.SYS_PREAD64)
+	if write {
+		trap = unix.SYS_PWRITE64
+	}
+	return offsetCall(trap, fd, buf, off)
+}
+
+// MemSeek is lseek(2) and read(2) or write(2): two calls, which reach offsets
+// from 2^63 up. The descriptor's position is shared, so callers serialise.
+func MemSeek(write bool, fd int, buf []byte, off uint64) (int, Errno) {
+	if errno := seek(fd, off); errno != 0 {
+		return 0, errno
+	}
+	trap := uintptr(unix.SYS_READ)
+	if write {
+		trap = unix.SYS_WRITE
+	}
+	// buf lives for the whole call: it is an argument of the system call.
+	n, _, errno := unix.Syscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
