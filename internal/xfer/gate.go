@@ -5,6 +5,8 @@ package xfer
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/remora-go/remora"
 )
 
 // Gate counts the calls inside a Space, so that Close can wait for them. The zero
@@ -32,6 +34,17 @@ func (g *Gate) Leave() {
 	if g.state.Add(-1) == closing {
 		g.once.Do(func() { close(g.drained()) })
 	}
+}
+
+// Admit lets a call in, or gives the error with which it must be refused whole (see
+// Refusal and Refuse). After nil the call must end with Leave.
+func (g *Gate) Admit(op, ops remora.Op, writable bool) error {
+	open := g.Enter()
+	err := Refusal(op, ops, writable, open)
+	if open && err != nil {
+		g.Leave()
+	}
+	return err
 }
 
 // Closed says whether Close has begun.
