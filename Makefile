@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Each target does its own set-up: on a fresh Debian machine only Go and make
+# need to be there. Run as root, or install what scripts/setup asks for.
+
+GO       ?= go
+FUZZTIME ?= 1m
+COUNT    ?= 10
+export CGO_ENABLED ?= 0
+
+.PHONY: help demo test lint bench fuzz build docs clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## read and write the memory of a live process, in a minute
+	bin/remora demo
+
+test: ## run every test, on this and other platforms
+	scripts/test
+
+lint: ## hold the tree against its rules
+	scripts/lint
+
+bench: ## measure against the same calls made in C (COUNT=10 repeats)
+	COUNT=$(COUNT) scripts/bench
+
+fuzz: ## run every fuzz target in turn (FUZZTIME=1m each)
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+build: ## build bin/remora
+	$(GO) build -trimpath -o bin/remora ./cmd/remora
+
+docs: ## write docs/commands again
+	@echo "docs: no generator yet"; exit 1
+
+clean: ## remove what was built
+	rm -rf bin
