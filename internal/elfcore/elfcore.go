@@ -71,17 +71,23 @@ func (f *File) bad(off int64, cause error, want, got string) error {
 
 // read fills buf from off, and says what was wanted there if that fails.
 func (f *File) read(buf []byte, off int64, want string) error {
-	if off < 0 || off > f.Size || int64(len(buf)) > f.Size-off {
-		return f.bad(off, remora.ErrTruncated, want, fmt.Sprintf("the end of the file at 0x%x", f.Size))
+	_, err := f.readSome(buf, len(buf), off, want)
+	return err
+}
+
+// readSome fills buf from off as far as it can, and fails below need bytes.
+func (f *File) readSome(buf []byte, need int, off int64, want string) (int, error) {
+	if off < 0 || off > f.Size || int64(need) > f.Size-off {
+		return 0, f.bad(off, remora.ErrTruncated, want, fmt.Sprintf("the end of the file at 0x%x", f.Size))
 	}
 	n, err := f.r.ReadAt(buf, off)
 	switch {
-	case n == len(buf):
-		return nil
+	case n >= need:
+		return n, nil
 	case err == nil || err == io.EOF:
-		return f.bad(off+int64(n), remora.ErrTruncated, want, "the end of the file, which has shrunk")
+		return n, f.bad(off+int64(n), remora.ErrTruncated, want, "the end of the file, which has shrunk")
 	}
-	return f.bad(off+int64(n), err, want, err.Error())
+	return n, f.bad(off+int64(n), err, want, err.Error())
 }
 
 // header holds where the fields of one class lie.

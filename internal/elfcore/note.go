@@ -136,9 +136,8 @@ func (w *window) at(off uint64, n int, want string) ([]byte, error) {
 		if uint64(cap(w.buf)) < size {
 			w.buf = make([]byte, size)
 		}
-		w.off, w.buf = off, w.buf[:cap(w.buf)][:size]
-		if err := w.f.read(w.buf, int64(off), want); err != nil {
-			w.buf = w.buf[:0]
+		got, err := w.f.readSome(w.buf[:size], n, int64(off), want)
+		if w.off, w.buf = off, w.buf[:got]; err != nil {
 			return nil, err
 		}
 	}
