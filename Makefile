@@ -29,6 +29,7 @@ fuzz: ## run every fuzz target in turn (FUZZTIME=1m each)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 build: ## build bin/remora
+	@scripts/setup build
 	$(GO) build -trimpath -o bin/remora ./cmd/remora
 
 docs: ## write docs/commands again
