@@ -182,18 +182,29 @@ func (g *threads) settled() bool {
 // complete says whether the threads known are all there are. They have all stopped,
 // so none of them can have made another since it was listed.
 func (g *threads) complete() (bool, error) {
+	for i := range g.all {
+		if t := &g.all[i]; t.state == stopped {
+			if sig, errno := linux.Stopped(t.tid); sig != 0 || errno != 0 {
+				t.state = seized
+				return false, nil
+			}
+		}
+	}
 	state, count, err := g.leader()
 	if err != nil {
 		return false, err
 	}
 	if _, ok := g.first(); !ok {
-		if count < 2 && (state == 'Z' || state == 'X') {
+		if count < 2 && gone(state) {
 			return false, remora.ErrGone
 		}
 		return false, nil
 	}
 	return count == len(g.all) && count == len(g.ids), nil
 }
+
+// gone says whether a state letter means a thread that has ended.
+func gone(state byte) bool { return state == 'Z' || state == 'X' }
 
 // update lists the threads and seizes those that are new; moved says whether there
 // were any. With one set false it leaves them running, and ends after the first.
@@ -317,10 +328,16 @@ func (g *threads) settle(ctx context.Context) error {
 // look brings one thread up to date. It gives false when that is no more, or has
 // been let go because it is not of this process.
 func (g *threads) look(t *thread, pass int) bool {
-	if t.state == dead || t.state == stopped && !t.stray {
-		return true
+	if t.state == dead {
+		// The thread that calls execve takes over the number of the leader.
+		state, _, err := g.leader()
+		return err == nil && gone(state)
 	}
 	sig, errno := linux.Stopped(t.tid)
+	if errno == 0 && sig == 0 && t.state == stopped && !t.stray {
+		return true
+	}
+	t.state = seized // one that had stopped has been killed, if only by an execve
 	switch {
 	case errno != 0:
 	case sig != 0:
@@ -338,7 +355,7 @@ func (g *threads) look(t *thread, pass int) bool {
 	if t.tid == g.tgid {
 		// Not for us to reap, and not even waitable while other threads live.
 		if pass >= spins {
-			if state, _, err := g.leader(); err == nil && (state == 'Z' || state == 'X') {
+			if state, _, err := g.leader(); err == nil && gone(state) {
 				t.state = dead
 				return true
 			}
