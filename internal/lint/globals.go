@@ -158,7 +158,7 @@ func isPool(g global) bool {
 // constant are functions whose result never changes, or that work once and then
 // give the same for ever.
 var constant = []string{"errors.New", "fmt.Errorf", "regexp.MustCompile", "strings.NewReplacer",
-	"sync.OnceValue", "sync.OnceValues", "crc32.MakeTable"}
+	"strings.Fields", "sync.OnceValue", "sync.OnceValues", "crc32.MakeTable"}
 
 // changeable says why a variable can hold different things at different times, or
 // does work before main; or gives "".

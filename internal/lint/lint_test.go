@@ -47,7 +47,7 @@ func TestBadExamples(t *testing.T) {
 				got = append(got, f.String())
 				rejected[f.Rule] = true
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(strings.Join(want, "\n"), strings.Join(got, "\n")); diff != "" {
 				t.Errorf("findings differ (-want +got):\n%s", diff)
 			}
 		})
