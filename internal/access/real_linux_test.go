@@ -306,7 +306,7 @@ func (w *world) start(r role) *child {
 	if r.NS != "" { // as root of the namespace, from which the role goes on
 		cmd = exec.Command("nsenter", fmt.Sprintf("--user=/proc/%d/ns/user", w.holder[r.NS]), "-S", "0", "-G", "0", exe)
 	}
-	cmd.Env = append(os.Environ(), roleEnv+"="+string(text))
+	cmd.Env = append(os.Environ(), roleEnv+"="+string(text), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
