@@ -229,11 +229,11 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// hold makes a user namespace below another: sleep runs in it until the test ends.
+// hold makes a user namespace below another: cat runs in it until the test ends, however it does.
 func (w *world) hold(name, parent string, uid uint32, attr *syscall.SysProcAttr) {
-	cmd := exec.Command("sleep", "infinity")
+	cmd := exec.Command("cat")
 	if attr == nil { // made by uid itself, which becomes root in it
-		cmd = exec.Command("unshare", "-U", "-r", "sleep", "infinity")
+		cmd = exec.Command("unshare", "-U", "-r", "cat")
 		attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	}
 	if parent != "" {
@@ -241,17 +241,21 @@ func (w *world) hold(name, parent string, uid uint32, attr *syscall.SysProcAttr)
 		cmd.Path, attr = "/usr/bin/nsenter", nil
 	}
 	cmd.SysProcAttr = attr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	w.t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
 	w.holder[name] = cmd.Process.Pid
-	for { // unshare needs a moment to map its ids and run sleep
+	for { // unshare needs a moment to map its ids and run cat
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
 		if err != nil {
 			w.t.Fatalf("namespace %s: %v", name, err)
 		}
-		if string(comm) == "sleep\n" {
+		if string(comm) == "cat\n" {
 			break
 		}
 		runtime.Gosched()
