@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package linux
+
+import (
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// FileStat is what a mapping needs to know of its file.
+type FileStat struct {
+	Size   uint64 // bytes
+	Inode  uint64
+	Device bool // a character or block device
+}
+
+// StatMapped gives the file mapped at [start, end) in a process, by
+// /proc/PID/map_files (which needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE, else
+// EPERM). It allocates nothing.
+func StatMapped(pid int, start, end uint64) (FileStat, Errno) {
+	var room [64]byte
+	path := append(room[:0], "/proc/"...)
+	path = strconv.AppendInt(path, int64(pid), 10)
+	path = append(path, "/map_files/"...)
+	path = strconv.AppendUint(path, start, 16)
+	path = append(path, '-')
+	path = strconv.AppendUint(path, end, 16)
+	path = append(path, 0)
+	var st unix.Statx_t
+	at := unix.AT_FDCWD
+	// path and st live for the whole call: they are arguments of the system call.
+	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(&path[0])), 0,
+		unix.STATX_SIZE|unix.STATX_INO|unix.STATX_TYPE, uintptr(unsafe.Pointer(&st)), 0)
+	if errno != 0 {
+		return FileStat{}, errno
+	}
+	kind := st.Mode & unix.S_IFMT
+	return FileStat{Size: st.Size, Inode: st.Ino, Device: kind == unix.S_IFCHR || kind == unix.S_IFBLK}, 0
+}
+
+// ForcedWrite writes through /proc/self/mem to a page of our own that is mapped
+// read-only. OK: this kernel lets /proc/PID/mem ignore protections. EIO: it does
+// not (proc_mem.force_override, CONFIG_PROC_MEM_*).
+func ForcedWrite() Errno {
+	page, err := unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return errnoOf(err)
+	}
+	defer unix.Munmap(page)
+	fd, errno := Open("/proc/self/mem", RDWR)
+	if errno != 0 {
+		return errno
+	}
+	defer Close(fd)
+	// The address stays valid: the page is unmapped only on return.
+	_, errno = Mem(true, fd, []byte{1}, uint64(uintptr(unsafe.Pointer(&page[0]))))
+	if errno == 0 && page[0] != 1 {
+		return EIO
+	}
+	return errno
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proc
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+
+	"github.com/remora-go/remora"
+)
+
+// Regions lists the mappings, read anew at each call.
+func (p *Process) Regions(ctx context.Context) iter.Seq2[remora.Region, error] {
+	return listed(ctx, p, "maps", ParseMaps)
+}
+
+// Usage lists the mappings with what each holds in memory (proc_pid_smaps(5)).
+func (p *Process) Usage(ctx context.Context) iter.Seq2[Usage, error] {
+	return listed(ctx, p, "smaps", ParseSmaps)
+}
+
+// listed streams one of the process's files through its parser.
+func listed[T any](ctx context.Context, p *Process, name string, parse func(io.Reader) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var zero T
+		if !p.gate.Enter() {
+			yield(zero, fs.ErrClosed)
+			return
+		}
+		defer p.gate.Leave()
+		f, err := os.Open(p.path(name))
+		if err != nil {
+			yield(zero, p.lostOr(err))
+			return
+		}
+		defer f.Close()
+		for item, err := range parse(f) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(zero, err)
+				return
+			}
+			if !yield(item, nil) {
+				return
+			}
+		}
+		if !p.identical() {
+			yield(zero, remora.ErrGone)
+		}
+	}
+}
+
+// identical is same for work outside of a transfer.
+func (p *Process) identical() bool {
+	p.execMu.RLock()
+	defer p.execMu.RUnlock()
+	return p.opts.Unchecked || p.opts.FollowExec || p.same(p.as)
+}
+
+// lostOr gives ErrGone if the process is gone, else the refusal that err is.
+func (p *Process) lostOr(err error) error {
+	if p.exited() {
+		return remora.ErrGone
+	}
+	return p.refused("read the map of", err)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proc
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/xfer"
+)
+
+// Transfer moves segs; see remora.Space for the contract.
+func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	p := s.Process
+	if op == remora.Read && len(segs) == 1 && p.quick && ctx.Done() == nil {
+		if seg := &segs[0]; p.one(seg) {
+			return int64(seg.N), nil
+		}
+	}
+	if err := p.gate.Admit(op, p.info.Ops, p.info.Writable); err != nil {
+		return xfer.Refuse(segs, err)
+	}
+	defer p.gate.Leave()
+	if op&(remora.Write|remora.Resident) == remora.Write|remora.Resident {
+		return xfer.Refuse(segs, errors.ErrUnsupported) // a present page may need copy-on-write
+	}
+	if p.opts.FollowExec {
+		return p.following(ctx, op, segs)
+	}
+	return p.transfer(ctx, op, segs)
+}
+
+// small is the largest single read for which the short way is taken.
+const small = 16 << 10
+
+// one is the short way for one small read. It gives false, with nothing that
+// matters changed, when the read was not complete: the long way then finds out why.
+func (p *Process) one(seg *remora.Seg) bool {
+	n := len(seg.Buf)
+	if n == 0 || n > small || !fits(seg.Addr, n) || !p.gate.Enter() {
+		return false
+	}
+	seg.N, seg.Err = 0, nil
+	moved, _ := linux.VMOne(false, p.call, seg.Buf, uint64(seg.Addr))
+	ok := moved == n && (p.opts.Unchecked || p.same(p.as))
+	if ok {
+		seg.N = n
+	}
+	p.gate.Leave()
+	return ok
+}
+
+// following is transfer for a handle that goes on after an execve.
+func (p *Process) following(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	p.execMu.RLock()
+	as := p.as
+	n, err := p.transfer(ctx, op, segs)
+	p.execMu.RUnlock()
+	if !lost(segs) || !p.follow(as) {
+		return n, err
+	}
+	p.execMu.RLock()
+	defer p.execMu.RUnlock()
+	return p.transfer(ctx, op, segs)
+}
+
+func lost(segs []remora.Seg) bool {
+	for i := range segs {
+		if segs[i].Err == remora.ErrGone {
+			return true
+		}
+	}
+	return false
+}
+
+// transfer moves segs through the door in use.
+func (p *Process) transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	r, _ := p.runs.Get().(*run)
+	if r == nil {
+		r = new(run)
+	}
+	r.p, r.as, r.ctx, r.op, r.async = p, p.as, ctx, op, ctx.Done() != nil
+	n, err := r.transfer(segs)
+	r.p, r.as, r.ctx = nil, nil, nil
+	p.runs.Put(r)
+	return n, err
+}
+
+// run is one Transfer under way.
+type run struct {
+	p     *Process
+	as    *addressSpace
+	ctx   context.Context
+	op    remora.Op
+	async bool // the context can end, so a system call may have to be left behind
+	batch *batch
+	scan  *scan
+	timer *time.Timer
+}
+
+func (r *run) transfer(segs []remora.Seg) (int64, error) {
+	door := Door(r.p.door.Load())
+	if r.op&remora.Force == 0 && door == DoorVM {
+		if r.p.opts.shares() && r.op&(remora.Write|remora.Resident) == 0 {
+			return r.sharedOr(segs)
+		}
+		if r.op&remora.Resident == 0 {
+			return r.vector(segs)
+		}
+	}
+	return xfer.Each(r.ctx, r.op, segs, r)
+}
+
+// write says whether bytes go to the target.
+func (r *run) write() bool { return r.op&remora.Write != 0 }
+
+// gone says whether bytes that were just moved may have gone to or come from
+// another process or address space.
+func (r *run) gone() bool { return !r.p.opts.Unchecked && !r.p.same(r.as) }
+
+// failed turns the error number of a door into the error of the segment that
+// stopped at a. hole is what the map says of the addresses around a.
+func (r *run) failed(errno linux.Errno, a remora.Addr) (cause error, hole remora.Range) {
+	switch errno {
+	case linux.EFAULT, linux.EIO:
+		return r.classify(a)
+	case linux.ESRCH:
+		return remora.ErrGone, remora.Range{}
+	case linux.EPERM, linux.EACCES:
+		return fs.ErrPermission, remora.Range{}
+	}
+	return errno, remora.Range{}
+}
+
+// fits says whether [a, a+n) can be named by a pointer of this build.
+func fits(a remora.Addr, n int) bool {
+	last := a + remora.Addr(n-1)
+	return last >= a && uint64(last) <= uint64(^uintptr(0))
+}
