@@ -44,17 +44,18 @@ const (
 // fill takes segments until the batch is full, and sets N and Err of each. off
 // bytes of the first have been moved already. It gives the number it took, and
 // how many bytes of the last one are then done, if that is not all of it.
-func (b *batch) fill(segs []remora.Seg, off int, merge bool, page uint64) (taken, part int) {
+func (b *batch) fill(r *run, segs []remora.Seg, off int, merge bool) (taken, part int) {
+	page := uint64(r.p.info.Granule)
 	b.reset()
 	bytes := 0
 	for taken < len(segs) && taken < linux.IOVMax && bytes < xfer.ChunkBytes && b.spans <= spansMax {
 		s := &segs[taken]
+		if taken > 0 && r.alone(s) {
+			break
+		}
 		s.N, s.Err = off, nil
 		rest := len(xfer.Reach(s.Addr, s.Buf)) - off
 		a := s.Addr + remora.Addr(off)
-		if rest > 0 && !fits(a, rest) {
-			break
-		}
 		size := min(rest, xfer.ChunkBytes-bytes)
 		if size > 0 && !(merge && size <= mergeMax && size == rest && b.join(a, size, taken, page)) {
 			b.add(a, size, taken)

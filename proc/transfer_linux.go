@@ -100,6 +100,7 @@ type run struct {
 	batch *batch
 	scan  *scan
 	timer *time.Timer
+	bulk  *bulk
 }
 
 func (r *run) transfer(segs []remora.Seg) (int64, error) {

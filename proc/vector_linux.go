@@ -20,11 +20,9 @@ func (r *run) vector(segs []remora.Seg) (int64, error) {
 		if cut := r.ctx.Err(); cut != nil {
 			return r.cut(segs, i, off, cut)
 		}
-		s := &segs[i]
-		if len(s.Buf) > 0 && !fits(s.Addr, len(xfer.Reach(s.Addr, s.Buf))) {
-			// A 32-bit build cannot name the address in a vector.
-			if !r.wide(segs, i) {
-				return xfer.Finish(r.ctx, segs)
+		if r.alone(&segs[i]) && off == 0 {
+			if err := r.single(segs, i); err != nil {
+				return xfer.Total(segs, xfer.Cut(r.ctx, err))
 			}
 			i++
 			continue
@@ -61,21 +59,36 @@ func (r *run) cut(segs []remora.Seg, i, off int, cut error) (int64, error) {
 	return xfer.Finish(r.ctx, segs)
 }
 
-// wide moves segment i alone, through /proc/PID/mem, and says whether to go on.
-func (r *run) wide(segs []remora.Seg, i int) bool {
-	_, err := xfer.Each(r.ctx, r.op, segs[i:i+1], r)
-	if err == nil {
-		return true
+// alone says whether a segment is moved by itself: it is shared out among threads,
+// or a 32-bit build cannot name its address in a vector.
+func (r *run) alone(s *remora.Seg) bool {
+	n := len(xfer.Reach(s.Addr, s.Buf))
+	return n > 0 && (!fits(s.Addr, n) || r.large(s))
+}
+
+// single moves segment i, which is alone. The error ends the call, and the segments
+// that follow have it.
+func (r *run) single(segs []remora.Seg, i int) error {
+	s := &segs[i]
+	if fits(s.Addr, len(xfer.Reach(s.Addr, s.Buf))) && len(xfer.Reach(s.Addr, s.Buf)) == len(s.Buf) {
+		r.bulkRead(s)
+	} else {
+		xfer.Each(r.ctx, r.op, segs[i:i+1], r)
 	}
-	if cut := xfer.Cut(r.ctx, err); cut != nil {
-		xfer.Abandon(segs, i+1, cut)
-		return false
+	err := s.Err
+	switch {
+	case err == nil:
+		return nil
+	case xfer.Cut(r.ctx, err) != nil:
+		err = xfer.Cut(r.ctx, err)
+	case err == remora.ErrGone:
+	case r.op&remora.StopAtFault != 0:
+		err = remora.ErrStopped
+	default:
+		return nil
 	}
-	if r.op&remora.StopAtFault != 0 {
-		xfer.Abandon(segs, i+1, remora.ErrStopped)
-		return false
-	}
-	return true
+	xfer.Abandon(segs, i+1, err)
+	return err
 }
 
 // windowEnd says how a window ended.
@@ -97,7 +110,7 @@ func (r *run) window(segs []remora.Seg, off int) (taken, part int, how windowEnd
 	}
 	b := r.batch
 	merge := r.op&(remora.Write|remora.StopAtFault) == 0
-	taken, part = b.fill(segs, off, merge, uint64(r.p.info.Granule))
+	taken, part = b.fill(r, segs, off, merge)
 	if b.n == 0 {
 		return taken, part, windowDone
 	}
