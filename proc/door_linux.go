@@ -3,6 +3,7 @@
 package proc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -29,7 +30,7 @@ func (p *Process) chooseDoor() error {
 	if p.as.mem >= 0 && (p.as.maps >= 0) {
 		return p.useDoor(DoorMem)
 	}
-	if vmBlocked() && p.as.maps >= 0 && p.tracer.allowed() == nil {
+	if vmBlocked() && p.as.maps >= 0 && p.tracer.allowed(context.Background()) == nil {
 		p.doorNote += "; /proc/PID/mem cannot be opened"
 		return p.useDoor(DoorPtrace)
 	}
@@ -49,7 +50,7 @@ func (p *Process) useDoor(d Door) error {
 			return p.refused("open /proc/PID/mem of", errno)
 		}
 	case DoorPtrace:
-		if err := p.tracer.allowed(); err != nil {
+		if err := p.tracer.allowed(context.Background()); err != nil {
 			return p.refused("trace", err)
 		}
 	default:

@@ -144,19 +144,24 @@ func (r *run) presentRun(start, end, page uint64) (stop uint64, ok bool) {
 
 // through moves buf by one door. err is set when the context ended first.
 func (r *run) through(door Door, a remora.Addr, buf []byte) (n int, errno linux.Errno, err error) {
-	c := call{door: door, write: r.write(), pid: r.p.call, as: r.as, tracer: r.p.tracer, addr: a}
+	c := call{ctx: r.ctx, door: door, write: r.write(), pid: r.p.call, as: r.as, tracer: r.p.tracer, addr: a}
 	if door == DoorVM && !fits(a, len(buf)) {
 		c.door = DoorMem
 	}
 	if r.async {
-		return r.aside(c, buf)
+		n, errno, err = r.aside(c, buf)
+	} else {
+		n, errno = c.make(buf)
 	}
-	n, errno = c.make(buf)
-	return n, errno, nil
+	if err == nil && errno == linux.EINTR {
+		err = r.ctx.Err()
+	}
+	return n, errno, err
 }
 
 // call is one system call, or a run of ptrace calls, for one range.
 type call struct {
+	ctx    context.Context // for the wait until the target has stopped
 	door   Door
 	write  bool
 	pid    int
@@ -170,7 +175,7 @@ func (c *call) make(buf []byte) (int, linux.Errno) {
 	case DoorVM:
 		return linux.VMOne(c.write, c.pid, buf, uint64(c.addr))
 	case DoorPtrace:
-		return c.tracer.move(c.write, buf, c.addr)
+		return c.tracer.move(c.ctx, c.write, buf, c.addr)
 	}
 	if c.as.mem < 0 {
 		return 0, linux.EACCES

@@ -3,7 +3,6 @@
 package proc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -218,6 +217,3 @@ func (p *Process) ptrSize() uint8 {
 	}
 	return ident[4] * 4 // ELFCLASS32 is 1, ELFCLASS64 is 2
 }
-
-// usable says whether ctx allows one more step; for loops outside of transfers.
-func usable(ctx context.Context) bool { return ctx.Err() == nil }
