@@ -91,7 +91,7 @@ func (p *Process) hold() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.name(), err)
 	}
-	p.tgid = st.tgid
+	p.tgid = st.Tgid
 	var errno linux.Errno
 	if p.pidfd, errno = linux.PidfdOpen(p.pid, linux.PidfdThread); errno != 0 {
 		p.pidfd, errno = linux.PidfdOpen(p.tgid, 0)
@@ -105,11 +105,11 @@ func (p *Process) hold() error {
 	}
 	again, err := readStatus(p.pid) // the number may have been reused before we held it
 	switch {
-	case err != nil || again.tgid != p.tgid || p.exited() && again.state != 'Z':
+	case err != nil || again.Tgid != p.tgid || p.exited() && !ended(again):
 		return p.noProcess("exited while it was being opened", remora.ErrGone)
-	case again.kernel:
+	case kernelThread(again):
 		return p.noProcess("is a kernel thread: it has no user memory", fs.ErrNotExist)
-	case again.state == 'Z' || again.state == 'X':
+	case ended(again):
 		return p.holdSurvivor()
 	}
 	return nil
@@ -127,7 +127,7 @@ func (p *Process) holdSurvivor() error {
 		if err != nil || tid == p.tgid {
 			continue
 		}
-		if st, err := readStatus(tid); err != nil || st.tgid != p.tgid || st.state == 'Z' {
+		if st, err := readStatus(tid); err != nil || st.Tgid != p.tgid || ended(st) {
 			continue
 		}
 		if fd, errno := linux.PidfdOpen(tid, linux.PidfdThread); errno == 0 {

@@ -2,8 +2,51 @@
 
 package proc
 
-import "github.com/remora-go/remora"
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
 
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/access"
+)
+
+// refused turns the system's refusal into an error that says which rule refused and
+// what would help. Errors that explain themselves, and those that are no refusal,
+// pass through.
 func (p *Process) refused(act string, err error) error {
-	return &remora.AccessError{Target: p.name(), Act: act, Err: err}
+	var own *remora.AccessError
+	switch {
+	case errors.As(err, &own), errors.Is(err, remora.ErrGone), errors.Is(err, fs.ErrClosed),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	e := &remora.AccessError{Target: p.name(), Act: act, Err: err}
+	if d, ok := p.decide(); ok {
+		if step, ok := d.First(); ok {
+			e.Reason, e.Remedy = step.Text, step.Remedy
+		}
+	}
+	return e
+}
+
+// decide goes through the rules that decide whether this process may read the
+// memory of pid by process_vm_readv (R51-R58).
+func (p *Process) decide() (access.Decision, bool) {
+	proc := os.DirFS("/proc")
+	caller, err := access.Gather(proc, os.Getpid())
+	if err != nil {
+		return access.Decision{}, false
+	}
+	target, err := access.Gather(proc, p.call)
+	if err != nil {
+		return access.Decision{}, false
+	}
+	facts := access.GatherFacts(proc)
+	facts.SelfCall = access.Yes
+	if vmBlocked() {
+		facts.SelfCall = access.No
+	}
+	return access.Decide(access.ProcessVM, caller, target, facts), true
 }
