@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/target"
+)
+
+func infoCommand() Command {
+	return Command{
+		Name:  "info",
+		Args:  "TARGET",
+		Short: "say what a target is, and how it is reached",
+		Long: "Lists facts about the target: what it is, which way into it is in use and why, what can be done with its\n" +
+			"memory. For a process in another pid namespace its numbers there are given.",
+		Examples: []string{
+			"remora info 1234           # a live process",
+			"remora info core:core.1234 # what made the core, and what is missing",
+		},
+		Needs: []target.Ability{target.Describer},
+		New: func(flags *pflag.FlagSet) Run {
+			opts := openFlags(flags)
+			flags.BoolVar(&opts.Write, "write", false, "open for writing too")
+			return func(ctx context.Context, env *Env, args []string) (Result, error) {
+				return runInfo(ctx, env, args[0], opts)
+			}
+		},
+	}
+}
+
+// info is what is known of a target.
+type info struct {
+	Target string     `json:"target"`
+	Facts  []infoFact `json:"facts"`
+	Memory infoMemory `json:"memory"`
+}
+
+type infoFact struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+type infoMemory struct {
+	Name        string `json:"name"`
+	Ops         string `json:"ops"` // what is honoured besides reading
+	PointerSize uint8  `json:"pointer_size"`
+	BigEndian   bool   `json:"big_endian"`
+	Granule     uint32 `json:"granule"`
+	Last        string `json:"last"`
+	Writable    bool   `json:"writable"`
+	Live        bool   `json:"live"`
+}
+
+func runInfo(ctx context.Context, env *Env, spec string, opts *target.Options) (Result, error) {
+	t, err := env.Open(ctx, spec, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	d, _ := remora.As[remora.Describer](t)
+	facts, err := d.Describe(ctx)
+	m := t.Memory().Info()
+	res := &info{Target: spec, Memory: infoMemory{
+		Name: m.Name, Ops: m.Ops.String(), PointerSize: m.PtrSize, BigEndian: m.BigEndian,
+		Granule: m.Granule, Last: m.Last.String(), Writable: m.Writable, Live: m.Live,
+	}}
+	for _, f := range facts {
+		res.Facts = append(res.Facts, infoFact(f))
+	}
+	return res, err
+}
+
+// Text prints the facts in two columns.
+func (r *info) Text(w io.Writer) error {
+	width := 0
+	for _, f := range r.Facts {
+		width = max(width, utf8.RuneCountInString(f.Key))
+	}
+	for _, f := range r.Facts {
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, harmless(f.Key), harmless(f.Value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

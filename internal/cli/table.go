@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+// commands is the table of verbs, in the order in which help lists them.
+func commands() []Command {
+	return []Command{
+		infoCommand(),
+		completionCommand(),
+		helpCommand(),
+		versionCommand(),
+	}
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package target opens a target by the text that names it on a command line.
+//
+// # Forms
+//
+// Open holds the text against an ordered table:
+//
+//	1234, pid:1234   a live process, or a thread of one
+//	self             this process
+//	core:FILE        an ELF core file of a process
+//	FILE             a file whose format is found out
+//
+// A file whose name looks like another form is written as ./NAME. With a prefix the
+// answer of that opener is final. For FILE each format is tried in turn, and only
+// remora.ErrUnrecognized goes on to the next.
+//
+// # Errors
+//
+// A text that has none of these forms, or names a file that is not there, is a
+// *SpecError, which lists the forms. What an opener says comes as it is: see packages
+// proc and usercore. When the target lacks what Options ask for, the error Is
+// remora.ErrReadOnly or errors.ErrUnsupported, and nothing stays open.
+//
+// # Other systems
+//
+// Live processes are opened on Linux. Elsewhere the error Is errors.ErrUnsupported.
+package target

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/proc"
+	"github.com/remora-go/remora/usercore"
+)
+
+// Options say how a target is opened. Nil is the same as the zero Options. What a
+// kind of target has no use for is passed over.
+type Options struct {
+	// Write opens for writing too. Without it a write is remora.ErrReadOnly.
+	Write bool
+	// Needs are the abilities that the caller cannot do without.
+	Needs []Ability
+
+	// For live processes: see proc.Options.
+	Door         proc.Door
+	Parallel     int
+	FollowExec   bool
+	Unchecked    bool
+	MapShared    bool
+	MapUnchecked bool
+
+	// For core files: see usercore.Options.
+	Files bool
+	Root  string
+}
+
+// Ability is something besides memory that a target may have.
+type Ability uint8
+
+// The abilities.
+const (
+	Mapper      Ability = iota // remora.Mapper
+	Pauser                     // remora.Pauser
+	Symbolizer                 // remora.Symbolizer
+	Describer                  // remora.Describer
+	abilityEnds                // not an ability
+)
+
+var abilityNames = [abilityEnds]string{"a list of mappings", "pausing", "symbols", "a description"}
+
+func (a Ability) String() string {
+	if a < abilityEnds {
+		return abilityNames[a]
+	}
+	return fmt.Sprintf("ability %d", uint8(a))
+}
+
+// in says whether t has the ability.
+func (a Ability) in(t remora.Target) bool {
+	var ok bool
+	switch a {
+	case Mapper:
+		_, ok = remora.As[remora.Mapper](t)
+	case Pauser:
+		_, ok = remora.As[remora.Pauser](t)
+	case Symbolizer:
+		_, ok = remora.As[remora.Symbolizer](t)
+	case Describer:
+		_, ok = remora.As[remora.Describer](t)
+	}
+	return ok
+}
+
+// opener is one row of the table.
+type opener struct {
+	form string // as it is written
+	what string // in a few words
+	// open gives errNotThis when spec does not have the form.
+	open func(spec string, o *Options) (remora.Target, error)
+}
+
+var errNotThis = errors.New("another form")
+
+var openers = [...]opener{
+	{"PID, pid:PID", "a live process", openPID},
+	{"self", "this process", openSelf},
+	{"core:FILE", "an ELF core file of a process", openCore},
+	{"FILE", "a file whose format is found out", openFile},
+}
+
+// formats are tried in this order for a file.
+var formats = [...]func(path string, o *Options) (remora.Target, error){
+	coreFile,
+}
+
+// Forms lists the ways to name a target, each with what it names.
+func Forms() [][2]string {
+	list := make([][2]string, len(openers))
+	for i, o := range openers {
+		list[i] = [2]string{o.form, o.what}
+	}
+	return list
+}
+
+// SpecError is a text that names no target.
+type SpecError struct {
+	Spec string
+	Why  string
+	Err  error // fs.ErrNotExist when the form is right, but nothing is there; may be nil
+}
+
+func (e *SpecError) Error() string {
+	forms := make([]string, len(openers))
+	for i, o := range openers {
+		forms[i] = o.form + " (" + o.what + ")"
+	}
+	return fmt.Sprintf("%q: %s; a target is one of: %s", e.Spec, e.Why, strings.Join(forms, ", "))
+}
+
+func (e *SpecError) Unwrap() error { return e.Err }
+
+// Open opens the target that spec names. The caller closes it.
+func Open(ctx context.Context, spec string, o *Options) (remora.Target, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for i := range openers {
+		t, err := openers[i].open(spec, o)
+		if err == errNotThis {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := o.suits(t, spec); err != nil {
+			t.Close()
+			return nil, err
+		}
+		return t, nil
+	}
+	return nil, &SpecError{Spec: spec, Why: "not a form that is known"}
+}
+
+// suits says what t lacks.
+func (o *Options) suits(t remora.Target, spec string) error {
+	if o.Write && !t.Memory().Info().Writable {
+		return fmt.Errorf("%s: this kind of target cannot be written: %w", spec, remora.ErrReadOnly)
+	}
+	for _, a := range o.Needs {
+		if !a.in(t) {
+			return fmt.Errorf("%s: this target does not have %v: %w", spec, a, errors.ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+func openPID(spec string, o *Options) (remora.Target, error) {
+	digits, named := strings.CutPrefix(spec, "pid:")
+	if !allDigits(digits) {
+		if named {
+			return nil, &SpecError{Spec: spec, Why: "not the number of a process"}
+		}
+		return nil, errNotThis
+	}
+	pid, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || pid > math.MaxInt32 {
+		return nil, fmt.Errorf("pid %s does not exist: no process has so large a number: %w", digits, fs.ErrNotExist)
+	}
+	return live(int(pid), o)
+}
+
+func openSelf(spec string, o *Options) (remora.Target, error) {
+	if spec != "self" {
+		return nil, errNotThis
+	}
+	return live(os.Getpid(), o)
+}
+
+func live(pid int, o *Options) (remora.Target, error) {
+	p, err := proc.Open(pid, &proc.Options{
+		Write:        o.Write,
+		FollowExec:   o.FollowExec,
+		Unchecked:    o.Unchecked,
+		Parallel:     o.Parallel,
+		MapShared:    o.MapShared,
+		MapUnchecked: o.MapUnchecked,
+		Door:         o.Door,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func openCore(spec string, o *Options) (remora.Target, error) {
+	path, ok := strings.CutPrefix(spec, "core:")
+	if !ok {
+		return nil, errNotThis
+	}
+	if path == "" {
+		return nil, &SpecError{Spec: spec, Why: "no file is named"}
+	}
+	return coreFile(path, o)
+}
+
+func coreFile(path string, o *Options) (remora.Target, error) {
+	c, err := usercore.Open(path, &usercore.Options{Files: o.Files, Root: o.Root})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func openFile(path string, o *Options) (remora.Target, error) {
+	if path == "" {
+		return nil, &SpecError{Why: "no target is named"}
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, &SpecError{Spec: path, Why: "no such file, and no other form", Err: fs.ErrNotExist}
+	}
+	var first error
+	for _, open := range formats {
+		t, err := open(path, o)
+		if err == nil || !errors.Is(err, remora.ErrUnrecognized) {
+			return t, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+func allDigits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
