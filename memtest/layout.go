@@ -45,12 +45,16 @@ func (a *Area) faults(op remora.Op) []error {
 	return a.Fault(op &^ remora.StopAtFault)
 }
 
+// from gives the number of the first area that ends at a or behind it.
+func (l layout) from(a remora.Addr) int {
+	i, _ := slices.BinarySearchFunc(l, a, func(area Area, a remora.Addr) int { return cmp.Compare(area.Last(), a) })
+	return i
+}
+
 // find gives the area that holds a, or nil.
 func (l layout) find(a remora.Addr) *Area {
-	for i := range l {
-		if l[i].Contains(a) {
-			return &l[i]
-		}
+	if i := l.from(a); i < len(l) && l[i].Contains(a) {
+		return &l[i]
 	}
 	return nil
 }
@@ -79,23 +83,41 @@ func (l layout) answer(op remora.Op, a remora.Addr, n int) (moved int, causes []
 	return moved, nil, true
 }
 
-// copy moves between buf and the layout's Data, as op says, up to a byte that
-// has none.
-func (l layout) copy(op remora.Op, a remora.Addr, buf []byte) {
+// data gives the layout's Data from a on to the end of its area, or nothing.
+func (l layout) data(a remora.Addr) []byte {
+	area := l.find(a)
+	if area == nil || area.Data == nil {
+		return nil
+	}
+	return area.Data[a-area.Start:]
+}
+
+// store takes over what was written at a, up to a byte that has no Data.
+func (l layout) store(a remora.Addr, buf []byte) {
 	for len(buf) > 0 {
-		area := l.find(a)
-		if area == nil || area.Data == nil {
+		n := copy(l.data(a), buf)
+		if n == 0 {
 			return
-		}
-		data := area.Data[a-area.Start:]
-		var n int
-		if op&remora.Write != 0 {
-			n = copy(data, buf)
-		} else {
-			n = copy(buf, data)
 		}
 		buf, a = buf[n:], a+remora.Addr(n)
 	}
+}
+
+// differ gives the first byte of buf that is not what the layout has at a, and
+// what it has; -1 for none. It looks no further than the first that has no Data.
+func (l layout) differ(a remora.Addr, buf []byte) (int, byte) {
+	for at := 0; at < len(buf); {
+		want := l.data(a + remora.Addr(at))
+		want = want[:min(len(want), len(buf)-at)]
+		if in := differ(buf[at:at+len(want)], want); in >= 0 {
+			return at + in, want[in]
+		}
+		if len(want) == 0 {
+			break
+		}
+		at += len(want)
+	}
+	return -1, 0
 }
 
 // runs gives the longest runs over which op succeeds.

@@ -3,13 +3,10 @@
 package memtest
 
 import (
-	"bytes"
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
+	"time"
 
 	"github.com/remora-go/remora"
 )
@@ -20,14 +17,35 @@ var errStale = errors.New("left over from before the call")
 // probe holds one fixture at a time against what is known about it.
 type probe struct {
 	want Want
+	work effort
 	make func() Fixture
 	logf func(format string, args ...any)
 
-	fx   Fixture
-	info remora.Info
-	lay  layout
-	rnd  *rand.Rand
+	fx    Fixture
+	info  remora.Info
+	lay   layout
+	rnd   *rand.Rand
+	noise noise
+	got   []byte // what compare looked at last
 }
+
+// effort is how much of a rule's work is done. A test of very many fixtures does
+// a part for each, another one each time.
+type effort struct {
+	share  int           // one in so many cases around edges is tried
+	rounds int           // one in so many repetitions is made
+	allocs int           // calls whose allocations are counted
+	grace  time.Duration // how long a Close that does not wait is given to show itself
+	seed   uint64        // of what is random
+}
+
+// full is what TestSpace does.
+func full() effort {
+	return effort{share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
+}
+
+// times is how often to do what full does n times.
+func (e effort) times(n int) int { return (n + e.rounds - 1) / e.rounds }
 
 // fresh closes the fixture and makes another.
 func (p *probe) fresh() error {
@@ -35,7 +53,10 @@ func (p *probe) fresh() error {
 		return err
 	}
 	p.fx = p.make()
-	p.rnd = newRand(1)
+	if p.noise == nil {
+		p.noise = newNoise(newRand(p.work.seed))
+	}
+	p.rnd = newRand(p.work.seed)
 	lay, err := newLayout(p.fx.Areas)
 	if err != nil {
 		return fmt.Errorf("fixture: %w", err)
@@ -126,247 +147,8 @@ func (p *probe) dirs() []remora.Op {
 // seg makes a segment; its Buf holds what is to be written, noise for a read.
 func (p *probe) seg(a remora.Addr, n int) remora.Seg {
 	buf := make([]byte, n)
-	var word [8]byte
-	for rest := buf; len(rest) > 0; {
-		binary.LittleEndian.PutUint64(word[:], p.rnd.Uint64())
-		rest = rest[copy(rest, word[:]):]
+	if n > 0 {
+		p.noise.fill(p.rnd, buf)
 	}
 	return remora.Seg{Addr: a, Buf: buf}
-}
-
-// result is what a segment must come to.
-type result struct {
-	n      int
-	causes []error // empty: complete
-}
-
-// plan works out the results of a call that nothing cuts short.
-func (p *probe) plan(op remora.Op, segs []remora.Seg) ([]result, error) {
-	out := make([]result, len(segs))
-	stopped := false
-	for i := range segs {
-		if len(segs[i].Buf) == 0 {
-			continue
-		}
-		if stopped {
-			out[i].causes = []error{remora.ErrStopped}
-			continue
-		}
-		n, causes, known := p.lay.answer(op, segs[i].Addr, len(segs[i].Buf))
-		if !known {
-			return nil, fmt.Errorf("suite: no area says what lies at %v", segs[i].Addr+remora.Addr(n))
-		}
-		out[i] = result{n, causes}
-		stopped = len(causes) > 0 && op&remora.StopAtFault != 0
-	}
-	return out, nil
-}
-
-// call makes one Transfer and holds all that it did against the layout. It keeps
-// the layout's Data up to date.
-func (p *probe) call(op remora.Op, segs []remora.Seg) error {
-	want, err := p.plan(op, segs)
-	if err != nil {
-		return err
-	}
-	return p.transfer(context.Background(), op, segs, func(i int) error {
-		s, w := &segs[i], want[i]
-		if s.N != w.n {
-			return fmt.Errorf("N = %d (%v), want %d (%v)", s.N, s.Err, w.n, w.causes)
-		}
-		if len(w.causes) > 0 && !oneOf(s.Err, w.causes) {
-			return fmt.Errorf("Err at N = %d is %v, want %v", s.N, s.Err, w.causes)
-		}
-		return nil
-	})
-}
-
-// transfer makes one call and checks all that holds for every call: stale results
-// are overwritten, N and Err agree, what is counted was moved, nothing else was,
-// the sum and the error are right. judge says what is wrong with the count and
-// cause of segment i.
-func (p *probe) transfer(ctx context.Context, op remora.Op, segs []remora.Seg, judge func(i int) error) error {
-	before := make([]remora.Seg, len(segs))
-	for i := range segs {
-		segs[i].N, segs[i].Err = -1, errStale
-		before[i] = segs[i]
-	}
-	sum, err := p.fx.Space.Transfer(ctx, op, segs)
-	if op&remora.Write != 0 && op&remora.Resident != 0 && errors.Is(err, errors.ErrUnsupported) {
-		judge = func(i int) error { return refusedWith(&segs[i], errors.ErrUnsupported) }
-	}
-	for i := range segs {
-		if bad := p.judge(op, &segs[i], &before[i], judge, i); bad != nil {
-			return fmt.Errorf("%v, segment %d of %d, %v+%d: %w", op, i, len(segs), before[i].Addr, len(before[i].Buf), bad)
-		}
-	}
-	if bad := total(segs, sum, err, ended(ctx)); bad != nil {
-		return fmt.Errorf("%v of %d segments: %w", op, len(segs), bad)
-	}
-	if op&remora.Write == 0 {
-		return nil
-	}
-	if slices.ContainsFunc(segs, func(s remora.Seg) bool { return s.Err == remora.ErrInDoubt }) {
-		return p.fresh() // nobody knows what the target holds now
-	}
-	for i := range segs {
-		if bad := p.around(segs[i].Addr, len(segs[i].Buf)); bad != nil {
-			return fmt.Errorf("after %v, segment %d of %d, %v+%d: %w", op, i, len(segs), segs[i].Addr, len(segs[i].Buf), bad)
-		}
-	}
-	return nil
-}
-
-// judge checks one segment after a call, and its bytes.
-func (p *probe) judge(op remora.Op, s, before *remora.Seg, judge func(int) error, i int) error {
-	switch {
-	case s.Addr != before.Addr || len(s.Buf) != len(before.Buf) || cap(s.Buf) != cap(before.Buf):
-		return errors.New("Addr or Buf of the segment was changed")
-	case s.N < 0 || s.N > len(s.Buf):
-		return fmt.Errorf("N = %d, Err = %v", s.N, s.Err)
-	case (s.N == len(s.Buf)) != (s.Err == nil):
-		return fmt.Errorf("N = %d of %d and Err = %v do not agree", s.N, len(s.Buf), s.Err)
-	}
-	if err := judge(i); err != nil {
-		return err
-	}
-	if s.N == 0 {
-		return nil
-	}
-	if op&remora.Write != 0 {
-		p.lay.copy(op, s.Addr, s.Buf[:s.N])
-		return nil
-	}
-	want := make([]byte, s.N)
-	p.lay.copy(op, s.Addr, want)
-	if at := differ(s.Buf[:s.N], want); at >= 0 {
-		return fmt.Errorf("byte %d of the %d counted is 0x%02x, want 0x%02x", at, s.N, s.Buf[at], want[at])
-	}
-	return nil
-}
-
-// ended is the error of a context that has ended, without a look that counts.
-func ended(ctx context.Context) error {
-	if c, ok := ctx.(*looker); ok {
-		return c.state()
-	}
-	return ctx.Err()
-}
-
-// total checks rule 7. end is the context's error, if it has ended by now.
-func total(segs []remora.Seg, sum int64, err, end error) error {
-	var want int64
-	var first error
-	cut := false
-	for i := range segs {
-		want += int64(segs[i].N)
-		if first == nil {
-			first = segs[i].Err
-		}
-		cut = cut || end != nil && (errors.Is(segs[i].Err, end) || segs[i].Err == remora.ErrInDoubt)
-	}
-	if cut {
-		first = end
-	}
-	switch {
-	case sum != want:
-		return fmt.Errorf("returned %d, the sum of N is %d", sum, want)
-	case first == nil && err != nil:
-		return fmt.Errorf("returned the error %v, no segment has one", err)
-	case first != nil && !errors.Is(err, first):
-		return fmt.Errorf("returned the error %v, want %v", err, first)
-	}
-	return nil
-}
-
-func refusedWith(s *remora.Seg, err error) error {
-	if len(s.Buf) == 0 {
-		err = nil
-	}
-	if s.N != 0 || !errors.Is(s.Err, err) {
-		return fmt.Errorf("N = %d, Err = %v, want 0, %v", s.N, s.Err, err)
-	}
-	return nil
-}
-
-func differ(a, b []byte) int {
-	if bytes.Equal(a, b) {
-		return -1
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return len(a)
-}
-
-// margin is how far around a write the target is looked at after it.
-const margin = 2 * 4096
-
-// around compares the target with the layout near n bytes at a, where no wrap
-// is possible, and at both ends of the space otherwise.
-func (p *probe) around(a remora.Addr, n int) error {
-	first, last := a-margin, a+remora.Addr(n)+margin
-	if first > a {
-		first = 0
-	}
-	if last < a {
-		last = remora.MaxAddr
-		if err := p.compare(remora.Range{Size: margin}); err != nil {
-			return err
-		}
-	}
-	return p.compare(remora.Range{Start: first, Size: uint64(last - first)})
-}
-
-// everywhere compares all of the target with the layout.
-func (p *probe) everywhere() error {
-	for i := range p.lay {
-		if err := p.compare(p.lay[i].Range); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// compare compares what r holds of the areas that have Data with the target.
-func (p *probe) compare(r remora.Range) error {
-	for i := range p.lay {
-		area := &p.lay[i]
-		in := area.Range.Intersect(r)
-		if area.Data == nil || in.Empty() {
-			continue
-		}
-		want := area.Data[in.Start-area.Start:][:in.Size]
-		got := make([]byte, len(want))
-		if ok, err := p.peek(got, in.Start); err != nil {
-			return err
-		} else if !ok {
-			continue
-		}
-		if at := differ(got, want); at >= 0 {
-			return fmt.Errorf("the target holds 0x%02x at %v, want 0x%02x", got[at], in.Start+remora.Addr(at), want[at])
-		}
-	}
-	return nil
-}
-
-// peek looks at the target: behind the Space's back if that is possible, else
-// by reading, which says false for what cannot be read.
-func (p *probe) peek(buf []byte, a remora.Addr) (bool, error) {
-	if p.fx.Peek != nil {
-		if err := p.fx.Peek(buf, a); err != nil {
-			return false, fmt.Errorf("fixture: peek at %v: %w", a, err)
-		}
-		return true, nil
-	}
-	if n, _, _ := p.lay.answer(remora.Read, a, len(buf)); n < len(buf) {
-		return false, nil
-	}
-	seg := []remora.Seg{{Addr: a, Buf: buf}}
-	if _, err := p.fx.Space.Transfer(context.Background(), remora.Read, seg); err != nil {
-		return false, fmt.Errorf("reading back at %v: %w", a, err)
-	}
-	return true, nil
 }

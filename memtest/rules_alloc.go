@@ -13,10 +13,8 @@ import (
 	"github.com/remora-go/remora"
 )
 
-const (
-	allocCalls = 10_000
-	allocLimit = 8 // in all those calls: for what is not the Space's
-)
+// allocLimit is for what is not the Space's, in all the calls.
+const allocLimit = 8
 
 // ruleAlloc: after warm-up a local Space allocates nothing, faults included. It
 // counts mallocs of the whole process with the collector off, on one P:
@@ -58,7 +56,7 @@ func ruleAlloc(p *probe) error {
 			{"a refused op", context.Background(), op | unknownBits[0], mixed},
 		} {
 			if n := p.mallocs(row.ctx, row.op, row.segs); n > allocLimit {
-				return fmt.Errorf("%v, %s: %d allocations in %d calls", row.op, row.name, n, allocCalls)
+				return fmt.Errorf("%v, %s: %d allocations in %d calls", row.op, row.name, n, p.work.allocs)
 			}
 		}
 	}
@@ -67,7 +65,7 @@ func ruleAlloc(p *probe) error {
 	}
 	refused := []remora.Seg{p.seg(p.lay[0].Start, 8)}
 	if n := p.mallocs(context.Background(), remora.Write, refused); n > allocLimit {
-		return fmt.Errorf("a refused write: %d allocations in %d calls", n, allocCalls)
+		return fmt.Errorf("a refused write: %d allocations in %d calls", n, p.work.allocs)
 	}
 	return nil
 }
@@ -78,7 +76,7 @@ func (p *probe) mallocs(ctx context.Context, op remora.Op, segs []remora.Seg) ui
 		p.fx.Space.Transfer(ctx, op, segs)
 	}
 	runtime.ReadMemStats(&before)
-	for range allocCalls {
+	for range p.work.allocs {
 		p.fx.Space.Transfer(ctx, op, segs)
 	}
 	runtime.ReadMemStats(&after)

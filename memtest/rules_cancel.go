@@ -169,7 +169,7 @@ func (p *probe) cutAnywhere(op remora.Op, segs []remora.Seg) (func(i int) error,
 // canceledBeside ends the context from another goroutine, at no particular time.
 func (p *probe) canceledBeside(op remora.Op) error {
 	good := p.lay.longest(op)
-	for range 10 {
+	for range p.work.times(10) {
 		segs := p.ladder(good, 1)
 		judge, err := p.cutAnywhere(op, segs)
 		if err != nil {

@@ -38,7 +38,7 @@ func ruleRetained(p *probe) error {
 // it stays overwritten.
 func (p *probe) reused() error {
 	good := p.lay.longest(remora.Read)
-	for range 20 {
+	for range p.work.times(20) {
 		old := []remora.Seg{p.inside(good, 99), p.inside(good, 99)}
 		if err := p.call(remora.Read, old); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (p *probe) reused() error {
 // whether the target holds what was written.
 func (p *probe) reusedWrites() error {
 	good := p.lay.longest(remora.Write)
-	for range 20 {
+	for range p.work.times(20) {
 		segs := []remora.Seg{p.inside(good, 99), p.inside(good, 99)}
 		if err := p.call(remora.Write, segs); err != nil {
 			return err
@@ -128,16 +128,22 @@ func (p *probe) beside() error {
 	buf := make([]byte, good.Size)
 	ok, err := p.peek(buf, good.Start)
 	if ok {
-		p.lay.copy(remora.Write, good.Start, buf)
+		p.lay.store(good.Start, buf)
 	}
 	return err
+}
+
+// twin gives a probe of the same fixture for goroutine i.
+func (p *probe) twin(i int) *probe {
+	return &probe{want: p.want, work: p.work, logf: p.logf, fx: p.fx, info: p.info, lay: p.lay, rnd: newRand(uint64(i)), noise: p.noise}
 }
 
 // lane gives a probe of the same Space for one goroutine: its layout is the part
 // of the longest writable run that is its own, what cannot be written, and a
 // look at the target through the Space.
 func (p *probe) lane(i int) (*probe, error) {
-	q := &probe{want: p.want, logf: p.logf, info: p.info, fx: Fixture{Space: p.fx.Space}}
+	q := p.twin(i)
+	q.fx = Fixture{Space: p.fx.Space}
 	var own remora.Range
 	if p.info.Writable {
 		own = p.lay.longest(remora.Write)
@@ -158,17 +164,16 @@ func (p *probe) lane(i int) (*probe, error) {
 	}
 	var err error
 	q.lay, err = newLayout(areas)
-	q.rnd = newRand(uint64(i))
 	return q, err
 }
 
 func (q *probe) laneRun() error {
-	for range laneCalls {
-		for _, op := range q.dirs() {
-			good, holes := q.lay.longest(op), q.lay.holes(op)
-			if good.Empty() {
-				continue
-			}
+	for _, op := range q.dirs() {
+		good, holes := q.lay.longest(op), q.lay.holes(op)
+		if good.Empty() {
+			continue
+		}
+		for range q.work.times(laneCalls) {
 			segs := []remora.Seg{q.inside(good, 200), q.inside(good, 200), q.inside(good, 8)}
 			if len(holes) > 0 {
 				segs = append(segs, q.seg(holes[q.rnd.IntN(len(holes))].Start, 5), q.inside(good, 50))
@@ -204,13 +209,13 @@ func (p *probe) untorn() error {
 		return err
 	}
 	wg.Go(func() {
-		for i := range 2000 {
+		for i := range p.work.times(2000) {
 			errs[0] = errors.Join(errs[0], write(byte(i)))
 		}
 	})
 	wg.Go(func() {
 		seg := []remora.Seg{{Addr: at, Buf: make([]byte, size)}}
-		for range 2000 {
+		for range p.work.times(2000) {
 			_, err := p.fx.Space.Transfer(context.Background(), remora.Read, seg)
 			for _, b := range seg[0].Buf {
 				if b != seg[0].Buf[0] {
@@ -238,7 +243,7 @@ func ruleClose(p *probe) error {
 			return err
 		}
 	}
-	for range 10 {
+	for range p.work.times(10) {
 		if err := p.afresh(p.closeBeside, p.closed); err != nil {
 			return err
 		}
@@ -267,10 +272,6 @@ func (p *probe) closed() error {
 	return nil
 }
 
-// grace is how long a Close that does not wait is given to show itself. A right
-// one is never failed by it.
-const grace = 20 * time.Millisecond
-
 // closeWaits holds a call at a look at its context and closes: Close must not be
 // back before the call, unless that had not got in and is refused.
 func (p *probe) closeWaits(look int64) error {
@@ -285,7 +286,7 @@ func (p *probe) closeWaits(look int64) error {
 	}
 	go func() { closed <- p.fx.Close() }()
 	early := false
-	for end := time.Now().Add(grace); !early && time.Now().Before(end); runtime.Gosched() {
+	for end := time.Now().Add(p.work.grace); !early && time.Now().Before(end); runtime.Gosched() {
 		early = len(closed) > 0
 	}
 	close(ctx.release)
@@ -336,7 +337,7 @@ func (p *probe) closeBeside() error {
 	errs := make(chan error, lanes+2)
 	started := make(chan struct{}, lanes)
 	for i := range lanes {
-		q := &probe{fx: p.fx, info: p.info, lay: p.lay, rnd: newRand(uint64(i))}
+		q := p.twin(i)
 		go func() {
 			for n := 0; ; n++ {
 				err := q.transferRead(context.Background(), []remora.Seg{q.inside(good, 64), q.inside(good, 64)})

@@ -25,6 +25,9 @@ type span struct {
 func (p *probe) spans(op remora.Op) []span {
 	var out []span
 	add := func(a remora.Addr, n uint64) {
+		if p.work.share > 1 && p.rnd.IntN(p.work.share) > 0 {
+			return
+		}
 		if n > 0 && len(out) < caseLimit {
 			out = append(out, span{a, int(n)})
 		}
@@ -56,7 +59,7 @@ func (p *probe) spans(op remora.Op) []span {
 	if r := p.lay.longest(op); !r.Empty() {
 		add(r.Start, min(r.Size, 1<<22))
 		add(r.Start+remora.Addr(r.Size/2), min(r.Size/2, 1<<16))
-		add(r.Start+1, 1)
+		out = append(out, span{r.Start + 1, 1})
 	}
 	return p.known(op, out)
 }
@@ -86,7 +89,7 @@ func (p *probe) singles(op remora.Op) error {
 // empty segments among them.
 func (p *probe) vectors(op remora.Op, size, times int) error {
 	spans := p.spans(op &^ remora.StopAtFault)
-	for range times {
+	for range p.work.times(times) {
 		if err := p.call(op, p.vector(spans, size)); err != nil {
 			return err
 		}
@@ -152,7 +155,7 @@ func ruleInside(p *probe) error {
 			return err
 		}
 		spans := p.spans(op)
-		for range 40 {
+		for range p.work.times(40) {
 			if err := p.padded(op, p.vector(spans, 20)); err != nil {
 				return err
 			}

@@ -42,7 +42,7 @@ func NewSample(seed uint64) Sample {
 		}
 		want.Lacks.Large = "only samples whose seed ends in 0 are large"
 	}
-	b := &builder{rnd: rnd, s: NewSparse(&o), inject: seed%2 == 1}
+	b := &builder{rnd: rnd, s: NewSparse(&o), inject: seed%2 == 1, noise: newNoise(rnd)}
 	b.layout(seed%10 == 0)
 	want.Info = b.s.Info()
 	return Sample{b.s, Fixture{Space: b.s, Areas: b.areas, Peek: b.s.Peek, Close: b.s.Close}, want}
@@ -55,6 +55,7 @@ type builder struct {
 	inject bool
 	at     remora.Addr // where the next pages go
 	areas  []Area
+	noise  noise
 }
 
 // layout makes islands of pages with unmapped pages around them.
@@ -249,11 +250,7 @@ func (b *builder) poke(r remora.Range) []byte {
 	return data
 }
 
-func (b *builder) fill(p []byte) {
-	for i := range p {
-		p[i] = byte(b.rnd.Uint32())
-	}
-}
+func (b *builder) fill(p []byte) { b.noise.fill(b.rnd, p) }
 
 func (b *builder) add(r remora.Range, data []byte, fault func(remora.Op) []error) {
 	if !r.Empty() {

@@ -130,12 +130,17 @@ func rules() []rule {
 // allocations; under the race detector that rule is not measured, and says so.
 func TestSpace(t *testing.T, make func(testing.TB) Fixture, want Want) {
 	t.Helper()
+	testSpace(t, make, want, full())
+}
+
+func testSpace(t *testing.T, make func(testing.TB) Fixture, want Want, work effort) {
+	t.Helper()
 	if want.Lacks != (Lacks{}) {
 		t.Logf("not tested, and why: %+v", want.Lacks)
 	}
 	for _, r := range rules() {
 		t.Run(r.name, func(t *testing.T) {
-			p := &probe{want: want, make: func() Fixture { return make(t) }, logf: t.Logf}
+			p := &probe{want: want, work: work, make: func() Fixture { return make(t) }, logf: t.Logf}
 			if err := p.run(r); err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memtest
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// Every seed lays out all kinds of pages anew and takes a different part of the
+// cases; the first one takes all of them. The slow builds, under the race detector
+// and in an emulator, take fewer seeds: what they look for is not in the layout.
+func TestSparseKeepsTheContract(t *testing.T) {
+	for seed := range uint64(seeds()) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			work, want := full(), NewSample(seed).Want
+			if seed > 0 {
+				work = effort{share: 12, rounds: 5, allocs: 1000, grace: 2 * time.Millisecond, seed: seed}
+				want.Chunk = sparseChunk
+			}
+			testSpace(t, func(testing.TB) Fixture { return NewSample(seed).Fixture }, want, work)
+		})
+	}
+}
+
+func seeds() int {
+	if raceEnabled || runtime.GOARCH == "s390x" {
+		return 12
+	}
+	return 100
+}
