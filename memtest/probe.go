@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/remora-go/remora"
@@ -32,6 +33,7 @@ type probe struct {
 // effort is how much of a rule's work is done. A test of very many fixtures does
 // a part for each, another one each time.
 type effort struct {
+	ops    int           // the kinds of access that a rule tries
 	share  int           // one in so many cases around edges is tried
 	rounds int           // one in so many repetitions is made
 	allocs int           // calls whose allocations are counted
@@ -41,7 +43,7 @@ type effort struct {
 
 // full is what TestSpace does.
 func full() effort {
-	return effort{share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
+	return effort{ops: 8, share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
 }
 
 // times is how often to do what full does n times.
@@ -134,6 +136,25 @@ func (p *probe) ops() []remora.Op {
 		}
 	}
 	return out
+}
+
+// turn gives those of ops whose turn it is: all, unless only part of the work is
+// to be done.
+func (p *probe) turn(ops []remora.Op) []remora.Op {
+	for len(ops) > p.work.ops {
+		i := p.rnd.IntN(len(ops))
+		ops = slices.Delete(ops, i, i+1)
+	}
+	return ops
+}
+
+// reads and writes give the ops in one direction.
+func (p *probe) reads() []remora.Op {
+	return slices.DeleteFunc(p.ops(), func(op remora.Op) bool { return op&remora.Write != 0 })
+}
+
+func (p *probe) writes() []remora.Op {
+	return slices.DeleteFunc(p.ops(), func(op remora.Op) bool { return op&remora.Write == 0 })
 }
 
 // dirs gives Read, and Write where the Space is writable.

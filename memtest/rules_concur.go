@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"runtime"
 	"sync"
 	"time"
 
@@ -286,12 +285,18 @@ func (p *probe) closeWaits(look int64) error {
 	}
 	go func() { closed <- p.fx.Close() }()
 	early := false
-	for end := time.Now().Add(p.work.grace); !early && time.Now().Before(end); runtime.Gosched() {
-		early = len(closed) > 0
+	var closing error
+	select {
+	case closing = <-closed:
+		early = true
+	case <-time.After(p.work.grace):
 	}
 	close(ctx.release)
 	err := <-called
-	if closing := <-closed; closing != nil {
+	if !early {
+		closing = <-closed
+	}
+	if closing != nil {
 		return fmt.Errorf("Close beside a call: %w", closing)
 	}
 	if early && !errors.Is(err, errAllRefused) {

@@ -15,7 +15,7 @@ var unknownBits = []remora.Op{remora.AllOps + 1, 1 << 20, 1 << 31}
 
 // ruleEmpty: a segment of length zero never fails, and touches nothing.
 func ruleEmpty(p *probe) error {
-	for _, op := range p.ops() {
+	for _, op := range p.turn(p.ops()) {
 		if err := p.afresh(
 			func() error { return p.empties(op) },
 			func() error { return p.emptiesBetween(op) },
@@ -140,7 +140,7 @@ func (p *probe) emptiesBetween(op remora.Op) error {
 
 // ruleWrap: a segment that would pass the last address stops there.
 func ruleWrap(p *probe) error {
-	for _, op := range p.ops() {
+	for _, op := range p.turn(p.ops()) {
 		if err := p.afresh(func() error { return p.wraps(op) }, p.everywhere); err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func (p *probe) vector(spans []span, size int) []remora.Seg {
 
 // rulePrefix: N is the exact prefix, Err the cause at Addr+N.
 func rulePrefix(p *probe) error {
-	for _, op := range p.ops() {
+	for _, op := range p.turn(p.ops()) {
 		if err := p.afresh(
 			func() error { return p.singles(op) },
 			func() error { return p.vectors(op, 100, 20) },
@@ -130,7 +130,7 @@ func rulePrefix(p *probe) error {
 
 // ruleShort: N == len(Buf) if and only if Err == nil.
 func ruleShort(p *probe) error {
-	for _, op := range p.ops() {
+	for _, op := range p.turn(p.ops()) {
 		if err := p.afresh(
 			func() error { return p.vectors(op, 30, 20) },
 			func() error { return p.vectors(op|remora.StopAtFault&p.info.Ops, 30, 20) },
@@ -147,10 +147,7 @@ const pad = 0xa7
 // ruleInside: a read moves into Buf and nowhere else: not into its capacity, not
 // into its neighbours, not into the target.
 func ruleInside(p *probe) error {
-	for _, op := range p.ops() {
-		if op&remora.Write != 0 {
-			continue
-		}
+	for _, op := range p.turn(p.reads()) {
 		if err := p.fresh(); err != nil {
 			return err
 		}
@@ -200,10 +197,7 @@ func (p *probe) padded(op remora.Op, segs []remora.Seg) error {
 
 // ruleCounted: a write changes nothing but the counted prefixes.
 func ruleCounted(p *probe) error {
-	for _, op := range p.ops() {
-		if op&remora.Write == 0 {
-			continue
-		}
+	for _, op := range p.turn(p.writes()) {
 		for _, bits := range []remora.Op{0, remora.StopAtFault & p.info.Ops} {
 			if err := p.afresh(
 				func() error { return p.singles(op | bits) },

@@ -41,7 +41,7 @@ func ruleRefuse(p *probe) error {
 	if err := p.everywhere(); err != nil {
 		return fmt.Errorf("after refused calls: %w", err)
 	}
-	for _, op := range p.ops() {
+	for _, op := range p.turn(p.ops()) {
 		if op&(remora.Force|remora.Resident) == 0 && op&remora.Write == 0 {
 			continue
 		}
