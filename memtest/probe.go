@@ -30,8 +30,7 @@ type probe struct {
 	got   []byte // what compare looked at last
 }
 
-// effort is how much of a rule's work is done. A test of very many fixtures does
-// a part for each, another one each time.
+// effort is how much of a rule's work is done.
 type effort struct {
 	ops    int           // the kinds of access that a rule tries
 	share  int           // one in so many cases around edges is tried
@@ -41,12 +40,14 @@ type effort struct {
 	seed   uint64        // of what is random
 }
 
-// full is what TestSpace does.
-func full() effort {
-	return effort{ops: 8, share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
+func (w *Want) effort() effort {
+	if w.Part == 0 {
+		return effort{ops: 8, share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
+	}
+	return effort{ops: 2, share: 6, rounds: 10, allocs: 500, grace: time.Millisecond, seed: w.Part}
 }
 
-// times is how often to do what full does n times.
+// times is how often to do what is done n times to the full.
 func (e effort) times(n int) int { return (n + e.rounds - 1) / e.rounds }
 
 // fresh closes the fixture and makes another.

@@ -81,6 +81,11 @@ type Want struct {
 	// which is also the largest the contract allows.
 	Chunk int
 
+	// Part is for tests of many fixtures. 0: every rule is tried to the full.
+	// Otherwise each tries a part, about a tenth, of the cases and repetitions,
+	// another part for each number.
+	Part uint64
+
 	Lacks Lacks
 }
 
@@ -130,17 +135,12 @@ func rules() []rule {
 // allocations; under the race detector that rule is not measured, and says so.
 func TestSpace(t *testing.T, make func(testing.TB) Fixture, want Want) {
 	t.Helper()
-	testSpace(t, make, want, full())
-}
-
-func testSpace(t *testing.T, make func(testing.TB) Fixture, want Want, work effort) {
-	t.Helper()
 	if want.Lacks != (Lacks{}) {
 		t.Logf("not tested, and why: %+v", want.Lacks)
 	}
 	for _, r := range rules() {
 		t.Run(r.name, func(t *testing.T) {
-			p := &probe{want: want, work: work, make: func() Fixture { return make(t) }, logf: t.Logf}
+			p := &probe{want: want, work: want.effort(), make: func() Fixture { return make(t) }, logf: t.Logf}
 			if err := p.run(r); err != nil {
 				t.Fatal(err)
 			}
