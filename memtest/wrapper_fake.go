@@ -97,7 +97,7 @@ func (t *fakeTarget) Pause(context.Context) (func() error, error) {
 
 // bare gives a Target of the same memory that has no ability, nor has its Space.
 func (t *fakeTarget) bare() remora.Target {
-	return &bareTarget{t.Close, remora.New(bareSpace{t.space})}
+	return &bareTarget{t.Close, remora.New(&bareSpace{t.space})}
 }
 
 type bareTarget struct {
@@ -110,9 +110,11 @@ func (t *bareTarget) Close() error           { return t.close() }
 
 type bareSpace struct{ space *fakeSpace }
 
-func (s bareSpace) Info() remora.Info { return s.space.Info() }
+var _ remora.Space = (*bareSpace)(nil)
 
-func (s bareSpace) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+func (s *bareSpace) Info() remora.Info { return s.space.Info() }
+
+func (s *bareSpace) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
 	return s.space.Transfer(ctx, op, segs)
 }
 
