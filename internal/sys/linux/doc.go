@@ -27,7 +27,9 @@ const (
 	ENOMEM  = unix.ENOMEM
 	EACCES  = unix.EACCES
 	EFAULT  = unix.EFAULT
+	EEXIST  = unix.EEXIST
 	EINVAL  = unix.EINVAL
+	ENOTSUP = unix.ENOTSUP
 	ENOTTY  = unix.ENOTTY
 	ENOSYS  = unix.ENOSYS
 	ENODATA = unix.ENODATA

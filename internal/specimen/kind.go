@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package specimen
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/remora-go/remora"
+)
+
+// Kind is a kind of memory.
+type Kind uint8
+
+// The kinds. Unless it says otherwise the memory is private and anonymous, can be
+// read and written, holds its Pattern, and is present in the page table.
+const (
+	Hole      Kind = iota // nothing at all; only in a Layout
+	Touched               // the ordinary kind
+	Untouched             // never accessed: zeros, no page is present
+	ZeroPage              // only read: zeros, every page is the shared zero page
+	NoAccess              // PROT_NONE
+	Reserved              // PROT_NONE, and never accessed
+	ReadOnly
+	WriteOnly
+	ExecOnly
+	Locked   // mlock(2)
+	Huge     // transparent huge pages asked for; begins on a multiple of 2 MiB
+	Guard    // guard pages (MADV_GUARD_INSTALL, Linux 6.13) that the map does not show
+	PagedOut // in swap space; unsupported where there is none
+	GrowsDown
+	Missing // accesses wait for Resolve (userfaultfd); Peek, Poke and Sum must not touch it
+	Secret  // memfd_secret(2)
+
+	Text           // a file, private, to be read and executed
+	PrivateFile    // a file, private; every page has been read
+	UnreadFile     // a file, private, never accessed: no page is present
+	SharedFile     // a file, shared
+	SharedReadOnly // a file, shared, not to be written
+	SharedMemory   // a file in memory (memfd_create), shared
+	FileEnd        // like PrivateFile, but the file ends EndGap bytes before the end of the first page
+)
+
+// EndGap is how many bytes the file of a FileEnd is short of its first page. They are
+// zeros; the pages after the first are beyond the end of the file.
+const EndGap = 96
+
+var kindNames = [...]string{
+	Hole: "hole", Touched: "touched", Untouched: "untouched", ZeroPage: "zero page", NoAccess: "no access",
+	Reserved: "reserved", ReadOnly: "read-only", WriteOnly: "write-only", ExecOnly: "execute-only", Locked: "locked",
+	Huge: "huge", Guard: "guard", PagedOut: "paged out", GrowsDown: "grows down", Missing: "missing", Secret: "secret",
+	Text: "text", PrivateFile: "private file", UnreadFile: "unread file", SharedFile: "shared file",
+	SharedReadOnly: "shared read-only file", SharedMemory: "shared memory", FileEnd: "end of file",
+}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Piece is some pages of one kind.
+type Piece struct {
+	Kind  Kind
+	Pages int
+}
+
+// Pattern fills p with what the memory at a holds at first: a function of the
+// address and the seed alone.
+func Pattern(p []byte, a remora.Addr, seed uint64) {
+	var word [8]byte
+	for len(p) > 0 {
+		at := uint64(a) & 7
+		if at == 0 && len(p) >= 8 {
+			binary.LittleEndian.PutUint64(p, mix(uint64(a), seed))
+			p, a = p[8:], a+8
+			continue
+		}
+		binary.LittleEndian.PutUint64(word[:], mix(uint64(a)-at, seed))
+		n := copy(p, word[at:])
+		p, a = p[n:], a+remora.Addr(n)
+	}
+}
+
+// mix is the output function of SplitMix64.
+func mix(a, seed uint64) uint64 {
+	z := a + seed*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// contents gives what memory of that kind at r holds at first, up to what cannot be
+// accessed by anybody. It is nil for a kind that has no contents.
+func contents(k Kind, r remora.Range, page, seed uint64) []byte {
+	size := r.Size
+	switch k {
+	case Hole, Guard, Missing:
+		return nil
+	case FileEnd:
+		size = min(size, page)
+	case Untouched, ZeroPage, Reserved:
+		return make([]byte, size)
+	}
+	p := make([]byte, size)
+	if k == FileEnd {
+		Pattern(p[:size-EndGap], r.Start, seed)
+	} else {
+		Pattern(p, r.Start, seed)
+	}
+	return p
+}
+
+// sum is what Sum gives for p: FNV-1a of 64 bits.
+func sum(p []byte) uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range p {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
