@@ -6,6 +6,7 @@ package cli
 func commands() []Command {
 	return []Command{
 		infoCommand(),
+		mapsCommand(),
 		readCommand(),
 		completionCommand(),
 		helpCommand(),
