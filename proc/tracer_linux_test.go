@@ -493,11 +493,14 @@ func TestTracesFromAnotherThreadThanMain(t *testing.T) {
 	g := startTarget(t, "count 2")
 	tr := g.tracer()
 	tr.ended = make(chan struct{})
+	served := make(chan struct{})
 	onMainThread(func() {
+		defer close(served)
 		up := make(chan struct{})
 		tr.serve(up)
 		<-up
 	})
+	<-served
 	if tr.tid == os.Getpid() || tr.tid == 0 {
 		t.Errorf("the tracing thread is %d of process %d", tr.tid, os.Getpid())
 	}

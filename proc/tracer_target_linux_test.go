@@ -425,7 +425,7 @@ func serveParent() {
 	fmt.Println(cmd.Wait())
 }
 
-// onMainThread has f run by the main thread of this process. Goroutines that are
+// onMainThread starts f on the main thread of this process. Goroutines that are
 // locked to their threads use up the others until one of them gets it.
 func onMainThread(f func()) {
 	found, free := make(chan struct{}), make(chan struct{})
@@ -434,8 +434,8 @@ func onMainThread(f func()) {
 		go func() {
 			runtime.LockOSThread()
 			if unix.Gettid() == os.Getpid() {
-				f()
 				close(found)
+				f()
 			}
 			<-free
 			runtime.UnlockOSThread()
