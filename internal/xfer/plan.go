@@ -234,11 +234,15 @@ func (w *window) add(r *run, a remora.Addr, buf []byte, owner int) {
 func (w *window) transfer(ctx context.Context, op remora.Op, first, end int) bool {
 	whole := true
 	for first < end {
-		in, i := w.in[first], first+1
-		for i < end && w.in[i] == in {
-			i++
+		in, i, bits := w.in[first], first+1, op
+		if op&remora.StopAtFault != 0 && in.Info().Ops&remora.StopAtFault == 0 {
+			bits &^= remora.StopAtFault // one piece by itself needs no bit
+		} else {
+			for i < end && w.in[i] == in {
+				i++
+			}
 		}
-		if _, err := in.Transfer(ctx, op, w.segs[first:i]); err != nil {
+		if _, err := in.Transfer(ctx, bits, w.segs[first:i]); err != nil {
 			if whole = false; op&remora.StopAtFault != 0 {
 				break
 			}

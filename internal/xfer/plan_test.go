@@ -334,3 +334,38 @@ func TestPlanKeepsNoHole(t *testing.T) {
 		t.Errorf("got %d, %v; second segment %v", n, err, segs[1].Err)
 	}
 }
+
+// plainRAM is a ram that honours no op bit.
+type plainRAM struct{ *ram }
+
+var _ remora.Space = plainRAM{}
+
+func (r plainRAM) Info() remora.Info {
+	info := r.ram.Info()
+	info.Ops = 0
+	return info
+}
+
+func (r plainRAM) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	if err := r.gate.Admit(op, 0, true); err != nil {
+		return Refuse(segs, err)
+	}
+	defer r.gate.Leave()
+	return Each(ctx, op, segs, r.ram)
+}
+
+// A written segment in several pieces stops at its fault also where the space
+// below does not honour StopAtFault.
+func TestPlanOverASpaceWithoutStopAtFault(t *testing.T) {
+	below := &ram{mem: make([]byte, 8), bad: map[int]error{2: remora.ErrIO}}
+	list := []remora.Extent{{Size: 4, Phys: 4, Perm: both}, {Virt: 4, Size: 4, Perm: both}}
+	p := &Plan{Table: &table{list: list}, Below: plainRAM{below}}
+	segs := []remora.Seg{{Addr: 2, Buf: []byte{1, 2, 3, 4, 5, 6}}, {Addr: 7, Buf: []byte{7}}, {Buf: []byte{8, 9}}}
+	n, err := p.Transfer(t.Context(), remora.Write, segs)
+	if n != 4+1+2 || err != remora.ErrIO || segs[0].N != 4 || segs[0].Err != remora.ErrIO {
+		t.Errorf("moved %d, %v; first segment %d, %v", n, err, segs[0].N, segs[0].Err)
+	}
+	if want := []byte{3, 4, 0, 7, 8, 9, 1, 2}; !bytes.Equal(below.mem, want) {
+		t.Errorf("below holds %v, want %v", below.mem, want)
+	}
+}
