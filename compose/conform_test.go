@@ -12,26 +12,29 @@ import (
 	"github.com/remora-go/remora/memtest"
 )
 
-// The wrappers take a sample and give the fixture and the claims of the same
-// memory wrapped.
-var wrappers = map[string]func(memtest.Sample) (memtest.Fixture, memtest.Want){ //remora:allow globals a table of tests
-	"trace":    traced,
-	"readonly": readOnlied,
-	"overlay":  overlaid,
-	"cache":    cached,
-	"splice":   spliced,
-	"window":   windowed,
-	"swap":     swappedSample,
-	"nested":   nested,
-}
-
+// A wrapper takes a sample and gives the fixture and the claims of the same
+// memory wrapped. Seed 0 is large, odd seeds have faults at single bytes, 3 and 8
+// end at 2^47-1, 5 is read-only, and 7 and 18 do not honour every op bit.
 func TestWrappersKeepTheContract(t *testing.T) {
-	for name, wrap := range wrappers {
-		for seed := range uint64(12) {
-			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
-				_, want := wrap(memtest.NewSample(seed))
+	for _, w := range []struct {
+		name  string
+		seeds []uint64
+		wrap  func(memtest.Sample) (memtest.Fixture, memtest.Want)
+	}{
+		{"overlay", []uint64{0, 1, 2, 5}, overlaid},
+		{"splice", []uint64{0, 1, 7, 8}, spliced},
+		{"cache", []uint64{0, 3, 4, 9}, cached},
+		{"window", []uint64{6, 11}, windowed},
+		{"readonly", []uint64{12, 13}, readOnlied},
+		{"trace", []uint64{14, 15}, traced},
+		{"swap", []uint64{16, 17}, swappedSample},
+		{"nested", []uint64{18, 19}, nested},
+	} {
+		for _, seed := range w.seeds {
+			t.Run(fmt.Sprintf("%s/%d", w.name, seed), func(t *testing.T) {
+				_, want := w.wrap(memtest.NewSample(seed))
 				memtest.TestSpace(t, func(testing.TB) memtest.Fixture {
-					fx, _ := wrap(memtest.NewSample(seed))
+					fx, _ := w.wrap(memtest.NewSample(seed))
 					return fx
 				}, want)
 			})
