@@ -169,13 +169,17 @@ func writable(disk *elfcore.File, base, page uint64) []remora.Range {
 	return list
 }
 
+// maxHead is how much of a mapped file is looked through for its build id: the
+// largest page, in bytes.
+const maxHead = 64 << 10
+
 // savedBuildID finds the build id of a mapped ELF file in its first page, which
 // the kernel (coredump_filter bit 4) and gdb save.
 func (c *Core) savedBuildID(name string, bases []remora.Range) ([]byte, error) {
 	err := errors.New("its first page is not mapped")
 	for _, r := range bases {
 		var f *elfcore.File
-		if f, err = elfcore.Read(&image{c, r.Start}, int64(min(r.Size, 1<<62)), name); err != nil {
+		if f, err = elfcore.Read(&image{c, r.Start}, int64(min(r.Size, maxHead)), name); err != nil {
 			continue
 		}
 		var id []byte

@@ -53,11 +53,18 @@ type mapping struct {
 // a problem: memory can be read all the same. What reading said is an error.
 func (c *Core) readNotes() error {
 	thread := int64(0)
+	left := uint64(c.file.Size) // or segments that are all the same bytes would be read again and again
 	for i := range c.file.Progs {
 		p := &c.file.Progs[i]
 		if p.Type != elf.PT_NOTE {
 			continue
 		}
+		size := c.file.Saved(p)
+		if size > left {
+			c.problem(c.badProg(p, "note segments that do not overlap", fmt.Sprintf("more bytes than the file's 0x%x", c.file.Size)))
+			break
+		}
+		left -= size
 		for n, err := range c.file.Notes(p) {
 			if err == nil {
 				err = c.takeNote(n, &thread)
@@ -65,8 +72,8 @@ func (c *Core) readNotes() error {
 			if err != nil && !damage(err) {
 				return err
 			}
-			if err != nil && len(c.problems) < maxProblems {
-				c.problems = append(c.problems, err)
+			if err != nil {
+				c.problem(err)
 			}
 		}
 	}
@@ -78,6 +85,12 @@ func (c *Core) readNotes() error {
 
 // maxProblems is how many problems are kept.
 const maxProblems = 16
+
+func (c *Core) problem(err error) {
+	if len(c.problems) < maxProblems {
+		c.problems = append(c.problems, err)
+	}
+}
 
 // damage says whether err is of what the file holds, not of reading it.
 func damage(err error) bool {

@@ -13,7 +13,7 @@ import (
 // Process is what the notes say about the process. What they do not say is zero.
 type Process struct {
 	PID     int64
-	PPID    int64
+	PPID    int64 // the kernel records the thread of the parent that made the process
 	UID     uint32
 	GID     uint32
 	Command string // the name of the executable, cut to 15 bytes by the kernel
