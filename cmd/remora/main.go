@@ -10,9 +10,11 @@ import (
 	"os/signal"
 
 	"github.com/remora-go/remora/internal/cli"
+	"github.com/remora-go/remora/internal/specimen"
 )
 
 func main() {
+	specimen.Main() // does not return in a target that the demonstration started
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.Standard()))

@@ -81,14 +81,22 @@ func (v *invocation) message(err error, all outcome) {
 	v.object("remora.error/1", m)
 }
 
-// errorText is the text of an error; of one that the end of the context made, what
-// ended it.
+// errorText is the text of an error. Where the end of the context made it, it says what
+// ended that.
 func (v *invocation) errorText(err error, all outcome) string {
-	switch {
-	case err == context.Cause(v.context()) && all == timedOut:
-		return fmt.Sprintf("timed out after %v", v.timeout)
-	case err == context.Cause(v.context()) && all == interrupted:
-		return "interrupted"
+	ctx := v.context()
+	if !ended(ctx, err) || ctx.Err() == nil {
+		return err.Error()
+	}
+	why := "interrupted"
+	if all == timedOut {
+		why = "timed out after " + v.timeout.String()
+	}
+	if f := (*remora.Fault)(nil); errors.As(err, &f) {
+		return strings.ReplaceAll(err.Error(), ctx.Err().Error(), why)
+	}
+	if errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {
+		return why
 	}
 	return err.Error()
 }

@@ -17,12 +17,13 @@ import (
 // cobra's templates would bring text/template into the program.
 func (v *invocation) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:               "remora",
-		Short:             "read and write the memory of processes and core files",
-		Args:              cobra.ArbitraryArgs,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Use:                        "remora",
+		Short:                      "read and write the memory of processes and core files",
+		Args:                       cobra.ArbitraryArgs,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.RunE = func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -37,6 +38,7 @@ func (v *invocation) root() *cobra.Command {
 		return usagef("%s: %v", c.CommandPath(), err)
 	})
 	v.globalFlags(root.PersistentFlags())
+	root.PersistentFlags().BoolP("help", "h", false, "explain the verb")
 	table := commands()
 	for i := range table {
 		root.AddCommand(v.cobra(&table[i]))

@@ -99,6 +99,7 @@ type value struct {
 	addr    remora.Addr
 	kind    *kind
 	shown   string
+	raw     string // of a text: as it is
 	cut     bool // a text without its end
 	missing error
 }
@@ -133,6 +134,8 @@ func (v value) object() any {
 		o.Missing = v.missing.Error()
 	}
 	switch {
+	case v.kind.width < 0:
+		o.Value = v.raw
 	case v.shown == "":
 	case v.kind.width > 0 && strings.Trim(v.shown, "-+.e0123456789") == "":
 		o.Value = number(v.shown)
@@ -249,7 +252,8 @@ func (p *valuePrinter) textBytes(data []byte) error {
 }
 
 func (p *valuePrinter) emitText() error {
-	return p.emit(value{addr: p.at, kind: p.kind, shown: strconv.Quote(string(p.have)), cut: !p.full && p.bad == nil, missing: p.bad})
+	text := string(p.have)
+	return p.emit(value{addr: p.at, kind: p.kind, shown: strconv.Quote(text), raw: text, cut: !p.full && p.bad == nil, missing: p.bad})
 }
 
 // end gives a text whose end did not come.
