@@ -32,8 +32,9 @@ build: ## build bin/remora
 	@scripts/setup build
 	$(GO) build -trimpath -o bin/remora ./cmd/remora
 
-docs: ## write docs/commands again
-	@echo "docs: no generator yet"; exit 1
+docs: ## write docs/commands and docs/man again
+	@scripts/setup build
+	$(GO) test -count=1 -run TestDocs ./internal/cli -update
 
 clean: ## remove what was built
 	rm -rf bin

@@ -100,7 +100,7 @@ type value struct {
 	kind    *kind
 	shown   string
 	raw     string // of a text: as it is
-	cut     bool // a text without its end
+	cut     bool   // a text without its end
 	missing error
 }
 
