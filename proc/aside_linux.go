@@ -141,6 +141,9 @@ func (j *job) make() {
 		return
 	}
 	j.n, j.errno = j.call.make(j.buf)
+	if j.as != nil {
+		j.as.drop()
+	}
 }
 
 // leave leaves j behind. It gives false when j has ended after all: its result
@@ -181,7 +184,13 @@ func (r *run) aside(c call, buf []byte) (n int, errno linux.Errno, err error) {
 	if c.write {
 		copy(j.buf, buf)
 	}
+	if c.as != nil {
+		c.as.hold() // until the call has ended, be it after Close
+	}
 	if !calls.start(r.ctx, j) {
+		if c.as != nil {
+			c.as.drop()
+		}
 		calls.put(j)
 		return 0, 0, remora.ErrBusy
 	}

@@ -29,7 +29,7 @@ func Open(pid int, o *Options) (*Process, error) {
 	p.tracer = newTracer(pid)
 	if err := p.open(); err != nil {
 		p.tracer.close()
-		p.as.close()
+		p.as.drop()
 		linux.Close(p.pidfd)
 		return nil, err
 	}
@@ -176,11 +176,11 @@ func (p *Process) follow(as *addressSpace) bool {
 	}
 	fresh := p.bind()
 	if fresh.mem < 0 && fresh.maps < 0 {
-		fresh.close()
+		fresh.drop()
 		return false
 	}
 	p.as = fresh
-	as.close()
+	as.drop()
 	return true
 }
 

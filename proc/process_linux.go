@@ -79,7 +79,7 @@ func (p *Process) Close() error {
 	p.team.close()
 	p.shared.close()
 	p.tracer.close()
-	p.as.close()
+	p.as.drop()
 	linux.Close(p.pidfd)
 	return nil
 }
@@ -111,12 +111,19 @@ type addressSpace struct {
 	query   bool // maps answers PROCMAP_QUERY
 	scan    bool // pagemap answers PAGEMAP_SCAN
 	seekMu  sync.Mutex
+	users   atomic.Int32 // calls made aside, which may be left behind, less 1 once closed
 }
 
-func (as *addressSpace) close() {
-	linux.Close(as.maps)
-	linux.Close(as.mem)
-	linux.Close(as.pagemap)
+// hold keeps the descriptors open, under their numbers, until drop.
+func (as *addressSpace) hold() { as.users.Add(1) }
+
+// drop ends what hold began, or the use by the Process. The last user closes.
+func (as *addressSpace) drop() {
+	if as.users.Add(-1) < 0 {
+		linux.Close(as.maps)
+		linux.Close(as.mem)
+		linux.Close(as.pagemap)
+	}
 }
 
 // alive says whether the address space still has a user. Both questions cost about

@@ -22,7 +22,16 @@ func Mem(write bool, fd int, buf []byte, off uint64) (int, Errno) {
 
 // MemSeek is lseek(2) and read(2) or write(2): two calls, which reach offsets
 // from 2^63 up. The descriptor's position is shared, so callers serialise.
+//
+// The last 4096 offsets cannot be told from the errors of lseek, and a transfer that
+// reaches the last of them is EOVERFLOW. No process has memory there, so it is EIO,
+// and a transfer up to there is cut short.
 func MemSeek(write bool, fd int, buf []byte, off uint64) (int, Errno) {
+	const errors = ^uint64(0) - 4095
+	if off >= errors {
+		return 0, EIO
+	}
+	buf = buf[:min(uint64(len(buf)), errors-off)]
 	if errno := seek(fd, off); errno != 0 {
 		return 0, errno
 	}
