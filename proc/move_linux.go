@@ -64,6 +64,10 @@ func (r *run) goneThrough(door Door, got int, errno linux.Errno) bool {
 	return errno == linux.ESRCH || r.gone()
 }
 
+// tracedMax is the most that one call moves word by word, in bytes: a few milliseconds,
+// for which the target stands still even where the call has been left behind.
+const tracedMax = 16 << 10
+
 // allowed gives how many bytes from a on may be moved, at least 1, or 0 and why not.
 func (r *run) allowed(door Door, a remora.Addr, n int) (int, error) {
 	if r.op&remora.Force == 0 && door != DoorVM {
@@ -79,6 +83,9 @@ func (r *run) allowed(door Door, a remora.Addr, n int) (int, error) {
 			return 0, remora.ErrProtected
 		}
 		n = int(min(uint64(n), uint64(pl.rng.Last()-a)+1))
+	}
+	if door == DoorPtrace {
+		n = min(n, tracedMax)
 	}
 	if r.op&remora.Resident != 0 {
 		return r.present(a, n)

@@ -222,7 +222,7 @@ func (g *target) wantRunning(n int) {
 }
 
 // await waits for what must come true; the limit only ends a test that has failed.
-func await(t *testing.T, what string, f func() bool) {
+func await(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

@@ -113,7 +113,22 @@ func (r *run) transfer(segs []remora.Seg) (int64, error) {
 			return r.vector(segs)
 		}
 	}
+	if r.doorFor(r.op) == DoorPtrace && !empty(segs) {
+		// One stop for them all. Where that fails, the first move fails too, and says why.
+		if r.p.tracer.stop(r.ctx) == nil {
+			defer r.p.tracer.resume()
+		}
+	}
 	return xfer.Each(r.ctx, r.op, segs, r)
+}
+
+func empty(segs []remora.Seg) bool {
+	for i := range segs {
+		if len(segs[i].Buf) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // write says whether bytes go to the target.
@@ -127,7 +142,7 @@ func (r *run) gone() bool { return !r.p.opts.Unchecked && !r.p.same(r.as) }
 // stopped at a. hole is what the map says of the addresses around a.
 func (r *run) failed(errno linux.Errno, a remora.Addr) (cause error, hole remora.Range) {
 	switch errno {
-	case linux.EFAULT, linux.EIO:
+	case linux.EFAULT, linux.EIO, linux.ERANGE: // the last: beyond the pointers of this build
 		return r.classify(a)
 	case linux.ESRCH:
 		return remora.ErrGone, remora.Range{}
