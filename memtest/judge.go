@@ -96,7 +96,7 @@ func (p *probe) transfer(ctx context.Context, op remora.Op, segs []remora.Seg, j
 // judge checks one segment after a call, and its bytes.
 func (p *probe) judge(op remora.Op, s, before *remora.Seg, judge func(int) error, i int) error {
 	switch {
-	case s.Addr != before.Addr || len(s.Buf) != len(before.Buf) || cap(s.Buf) != cap(before.Buf):
+	case s.Addr != before.Addr || !same(s.Buf, before.Buf):
 		return errors.New("Addr or Buf of the segment was changed")
 	case s.N < 0 || s.N > len(s.Buf):
 		return fmt.Errorf("N = %d, Err = %v", s.N, s.Err)
@@ -161,6 +161,11 @@ func refusedWith(s *remora.Seg, err error) error {
 		return fmt.Errorf("N = %d, Err = %v, want 0, %v", s.N, s.Err, err)
 	}
 	return nil
+}
+
+// same says whether a and b are the same slice, not only the same bytes.
+func same(a, b []byte) bool {
+	return len(a) == len(b) && cap(a) == cap(b) && (cap(a) == 0 || &a[:1][0] == &b[:1][0])
 }
 
 func differ(a, b []byte) int {

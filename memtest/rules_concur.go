@@ -271,35 +271,42 @@ func (p *probe) closed() error {
 	return nil
 }
 
-// closeWaits holds a call at a look at its context and closes: Close must not be
-// back before the call, unless that had not got in and is refused.
+// closeWaits holds a call at a look at its context and closes twice: neither Close
+// may be back before the call, unless that had not got in and is refused.
 func (p *probe) closeWaits(look int64) error {
 	ctx := newHolder(look)
 	segs := p.ladder(p.lay.longest(remora.Read), 2)
-	called, closed := make(chan error, 1), make(chan error, 1)
+	called, begun, closed := make(chan error, 1), make(chan bool, 2), make(chan error, 2)
 	go func() { called <- p.transferRead(ctx, segs) }()
 	select {
 	case <-ctx.held:
 	case <-called:
 		return fmt.Errorf("a call of %d segments did not look %d times at its context", len(segs), look)
 	}
-	go func() { closed <- p.fx.Close() }()
-	early := false
+	for range 2 {
+		go func() {
+			begun <- true
+			closed <- p.fx.Close()
+		}()
+	}
+	<-begun
+	<-begun
+	early := 0
 	var closing error
 	select {
 	case closing = <-closed:
-		early = true
+		early = 1
 	case <-time.After(p.work.grace):
 	}
 	close(ctx.release)
 	err := <-called
-	if !early {
-		closing = <-closed
+	for range 2 - early {
+		closing = errors.Join(closing, <-closed)
 	}
 	if closing != nil {
 		return fmt.Errorf("Close beside a call: %w", closing)
 	}
-	if early && !errors.Is(err, errAllRefused) {
+	if early > 0 && !errors.Is(err, errAllRefused) {
 		return errors.New("Close returned while a call was running")
 	}
 	if errors.Is(err, errAllRefused) {

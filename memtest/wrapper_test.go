@@ -334,12 +334,12 @@ func TestWrapperMutantsAreCaught(t *testing.T) {
 	}
 	seen := map[string]int{}
 	for _, m := range wrapperMutants() {
+		seen[m.check]++
 		t.Run(m.wrong, func(t *testing.T) {
 			c, ok := checks[m.check]
 			if !ok {
 				t.Fatalf("there is no check %q", m.check)
 			}
-			seen[m.check]++
 			err := c.check(m.wrap, m.opaque)
 			if err == nil {
 				t.Fatalf("%s passes", m.check)
