@@ -155,7 +155,7 @@ func cancelMutants() []mutant {
 func looking(look func(ctx context.Context, i int, s *remora.Seg) bool) func(*Sparse) transfer {
 	return func(s *Sparse) transfer {
 		return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-			if s.refusal(op) != nil {
+			if refused(s, op) != nil {
 				return s.Transfer(ctx, op, segs)
 			}
 			var ended error

@@ -17,7 +17,7 @@ import (
 func inOrder(arrange func(op remora.Op, segs []remora.Seg) [][2]int) func(*Sparse) transfer {
 	return func(s *Sparse) transfer {
 		return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-			if s.refusal(op) != nil {
+			if refused(s, op) != nil {
 				return s.Transfer(ctx, op, segs)
 			}
 			for _, part := range arrange(op, segs) {

@@ -24,7 +24,7 @@ func refuseMutants() []mutant {
 	refusing := func(fail func(s *Sparse, op remora.Op) error) func(*Sparse) transfer {
 		return func(s *Sparse) transfer {
 			return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-				if err := fail(s, op); err != nil && s.refusal(op) != nil {
+				if err := fail(s, op); err != nil && refused(s, op) != nil {
 					return refuse(segs, err)
 				}
 				return s.Transfer(ctx, op, segs)
@@ -37,7 +37,7 @@ func refuseMutants() []mutant {
 		{rule: rule13, wrong: "Resident is claimed and ignored", transfer: dropping(remora.Resident)},
 		{rule: rule13, wrong: "a refused call moves its first segment", transfer: func(s *Sparse) transfer {
 			return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-				if s.refusal(op) != nil && len(segs) > 0 {
+				if refused(s, op) != nil && len(segs) > 0 {
 					n, _ := s.Transfer(ctx, op&remora.AllOps, segs[:1])
 					_, err := s.Transfer(ctx, op, segs[1:])
 					return n, err
@@ -47,7 +47,7 @@ func refuseMutants() []mutant {
 		}},
 		{rule: rule13, wrong: "a refused call is made, and not counted", transfer: func(s *Sparse) transfer {
 			return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-				if s.refusal(op) != nil {
+				if refused(s, op) != nil {
 					s.Transfer(ctx, op&remora.AllOps, segs)
 				}
 				return s.Transfer(ctx, op, segs)

@@ -144,7 +144,14 @@ func after(spoil func(op remora.Op, s *remora.Seg)) func(*Sparse) transfer {
 
 // refusedWhole says whether a call with op was not even begun.
 func refusedWhole(op remora.Op, s *Sparse, err error) bool {
-	return err != nil && s.refusal(op) != nil
+	return err != nil && refused(s, op) != nil
+}
+
+// refused says why the whole call would be refused now.
+func refused(s *Sparse, op remora.Op) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.refusal(op)
 }
 
 // before changes op and segs on the way to a good call.
