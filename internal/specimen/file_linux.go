@@ -70,7 +70,11 @@ func (m *memory) file(k Kind, b backing, a, size uint64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	if b.flags&linux.MapShared != 0 {
+		m.shareable(f)
+	} else {
+		defer f.Close()
+	}
 	data := contents(k, remora.Range{Start: remora.Addr(a), Size: size}, m.page, m.seed)
 	if k == FileEnd {
 		data = data[:len(data)-EndGap]
@@ -99,4 +103,21 @@ func (m *memory) file(k Kind, b backing, a, size uint64) error {
 			m.load(a, (uint64(len(data))+m.page-1)&^(m.page-1))
 		}
 	})
+}
+
+// shareable keeps f for aliases of it, in place of the file before it.
+func (m *memory) shareable(f *os.File) {
+	if m.shared != nil {
+		m.shared.Close()
+	}
+	m.shared = f
+}
+
+// alias maps the file of the last shared piece once more, and touches none of it.
+func (m *memory) alias(a, size uint64, flags int) error {
+	if m.shared == nil {
+		return fail("alias: nothing shared before it", linux.EINVAL)
+	}
+	_, errno := linux.MapAt(a, size, readWrite, flags|linux.MapFixed, int(m.shared.Fd()), 0)
+	return fail("mmap of a file once more", errno)
 }

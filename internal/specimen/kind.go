@@ -39,6 +39,9 @@ const (
 	SharedReadOnly // a file, shared, not to be written
 	SharedMemory   // a file in memory (memfd_create), shared
 	FileEnd        // like PrivateFile, but the file ends EndGap bytes before the end of the first page
+
+	Alias        // only in a Layout: the file of the shared piece before it, shared, from its start
+	PrivateAlias // the same, private
 )
 
 // EndGap is how many bytes the file of a FileEnd is short of its first page. They are
@@ -51,6 +54,7 @@ var kindNames = [...]string{
 	Huge: "huge", Guard: "guard", PagedOut: "paged out", GrowsDown: "grows down", Missing: "missing", Secret: "secret",
 	Text: "text", PrivateFile: "private file", UnreadFile: "unread file", SharedFile: "shared file",
 	SharedReadOnly: "shared read-only file", SharedMemory: "shared memory", FileEnd: "end of file",
+	Alias: "alias", PrivateAlias: "private alias",
 }
 
 func (k Kind) String() string {
@@ -92,11 +96,11 @@ func mix(a, seed uint64) uint64 {
 }
 
 // contents gives what memory of that kind at r holds at first, up to what cannot be
-// accessed by anybody. It is nil for a kind that has no contents.
+// accessed by anybody. It is nil for a kind that has no contents of its own.
 func contents(k Kind, r remora.Range, page, seed uint64) []byte {
 	size := r.Size
 	switch k {
-	case Hole, Guard, Missing:
+	case Hole, Guard, Missing, Alias, PrivateAlias:
 		return nil
 	case FileEnd:
 		size = min(size, page)

@@ -16,6 +16,7 @@ type memory struct {
 	next       uint64         // where the next layout goes
 	all        []remora.Range // every layout
 	fault      int            // a userfaultfd, or -1
+	shared     *os.File       // of the last shared piece of the layout that is being made
 	loaded     byte           // keeps load from being optimized away
 }
 
@@ -58,6 +59,7 @@ func (m *memory) layout(a uint64, pieces []Piece) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer m.shareable(nil)
 	at := a
 	for _, p := range pieces {
 		n := uint64(p.Pages) * m.page
@@ -100,8 +102,13 @@ func (m *memory) piece(k Kind, a, size uint64) error {
 	if b, ok := backings[k]; ok {
 		return m.file(k, b, a, size)
 	}
-	if k == Hole {
+	switch k {
+	case Hole:
 		return fail("munmap", linux.UnmapAt(a, size))
+	case Alias:
+		return m.alias(a, size, linux.MapShared)
+	case PrivateAlias:
+		return m.alias(a, size, linux.MapPrivate)
 	}
 	if int(k) >= len(kindNames) {
 		return fail(k.String(), linux.EINVAL)

@@ -264,6 +264,46 @@ func TestChangesOfMemory(t *testing.T) {
 	}
 }
 
+func TestAliases(t *testing.T) {
+	s := start(t, nil)
+	all, err := s.Layout(Piece{SharedMemory, 1}, Piece{Alias, 2}, Piece{PrivateAlias, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, alias, private := all[0], all[1], all[2]
+	want := s.Contents(SharedMemory, object)
+	for _, row := range []struct {
+		text    string
+		at      remora.Addr
+		private bool // whether the private alias still shows what is stored
+	}{{"by the object", object.Start, true}, {"by the alias", alias.Start + 20, true}, {"copied", private.Start + 40, true}, {"unseen", object.Start + 60, false}} {
+		if err := s.Poke([]byte(row.text), row.at); err != nil {
+			t.Fatal(err)
+		}
+		seen := bytes.Clone(want)
+		copy(seen[uint64(row.at)%object.Size:], row.text)
+		if row.at < private.Start {
+			want = seen
+		}
+		for _, r := range []remora.Range{object, {Start: alias.Start, Size: object.Size}} {
+			got := make([]byte, r.Size)
+			if err := s.Peek(got, r.Start); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %v is not the object (%v)", row.text, r, err)
+			}
+		}
+		got := make([]byte, private.Size)
+		if err := s.Peek(got, private.Start); err != nil || bytes.Equal(got, seen) != row.private {
+			t.Errorf("%s: the private alias (%v)", row.text, err)
+		}
+	}
+	if err := s.Peek(make([]byte, 1), alias.Start+remora.Addr(object.Size)); !errors.Is(err, linux.EFAULT) {
+		t.Errorf("beyond the end of the object: %v", err)
+	}
+	if _, err := s.Map(Alias, 1); !errors.Is(err, linux.EINVAL) {
+		t.Errorf("an alias of nothing: %v", err)
+	}
+}
+
 func TestMissingWaits(t *testing.T) {
 	s := start(t, nil)
 	r, err := s.Map(Missing, 2)
