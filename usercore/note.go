@@ -77,6 +77,7 @@ func (c *Core) readNotes() error {
 			}
 		}
 	}
+	slices.SortStableFunc(c.files, func(a, b mapping) int { return cmp.Compare(a.Start, b.Start) })
 	if c.process.PID == 0 {
 		c.process.PID = c.delve.pid
 	}
@@ -213,7 +214,6 @@ func (c *Core) readFiles(b []byte) string {
 		c.files = append(c.files, mapping{remora.Between(remora.Addr(start), remora.Addr(end)), off * page, string(names[:n])})
 		names = names[n+1:]
 	}
-	slices.SortStableFunc(c.files, func(a, b mapping) int { return cmp.Compare(a.Start, b.Start) })
 	return ""
 }
 
