@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -83,6 +84,18 @@ func parseMaps(t *testing.T, text string) []remora.Region {
 		list = append(list, r)
 	}
 	return list
+}
+
+// find gives the mapping of that name, as /proc/PID/maps has it.
+func (v *victimProcess) find(t *testing.T, name string) remora.Range {
+	t.Helper()
+	for line := range strings.Lines(v.read(t, "maps")) {
+		if strings.HasSuffix(line, " "+name+"\n") {
+			return parseMaps(t, line)[0].Range
+		}
+	}
+	t.Fatalf("the child has no %s", name)
+	return remora.Range{}
 }
 
 func regionsOf(t *testing.T, c *usercore.Core) []remora.Region {
@@ -188,12 +201,8 @@ func TestKernelCore(t *testing.T) {
 	v.setFilter(t, "0x33")
 	s := v.snapshot(t)
 	size := pages * os.Getpagesize()
-	anon, shared, vdso := v.bytesAt(t, v.Anon, size), v.bytesAt(t, v.Shared, size), remora.Region{}
-	for _, r := range s.maps {
-		if r.Name == "[vdso]" {
-			vdso = r
-		}
-	}
+	anon, shared := v.bytesAt(t, v.Anon, size), v.bytesAt(t, v.Shared, size)
+	vdso, vvar := v.find(t, "[vdso]"), v.find(t, "[vvar]")
 	code := v.bytesAt(t, vdso.Start, int(vdso.Size))
 	path := v.kill(t)
 	c := openFile(t, path, nil)
@@ -215,6 +224,7 @@ func TestKernelCore(t *testing.T) {
 	holds(t, c, "what was written there", v.Anon, fill(size, 1))
 	holds(t, c, "shared memory", v.Shared, shared)
 	holds(t, c, "vdso", vdso.Start, code)
+	holds(t, c, "vvar, which the kernel writes as zeros", vvar.Start, make([]byte, vvar.Size))
 	lacks(t, c, "memory never touched", v.Never, remora.ErrNotSaved)
 	lacks(t, c, "memory not to be touched", v.None, remora.ErrNotSaved)
 	lacks(t, c, "memory marked so", v.Hidden, remora.ErrNotSaved)
@@ -319,7 +329,16 @@ func TestGcore(t *testing.T) {
 	holds(t, c, "private memory", v.Anon, v.bytesAt(t, v.Anon, size))
 	holds(t, c, "what was written there", v.Anon, fill(size, 1))
 	holds(t, c, "shared memory", v.Shared, v.bytesAt(t, v.Shared, size))
-	lacks(t, c, "memory marked so", v.Hidden, remora.ErrFault)
+	for what, a := range map[string]remora.Addr{"memory marked so": v.Hidden, "[vvar]": v.find(t, "[vvar]").Start} {
+		_, err := c.Memory().Uint8(context.Background(), a)
+		if !errors.Is(err, remora.ErrFault) || errors.Is(err, remora.ErrNotSaved) || errors.Is(err, remora.ErrUnmapped) {
+			t.Errorf("%s: %v, but gdb says nothing of it", what, err)
+		}
+	}
+	i := slices.IndexFunc(regionsOf(t, c), func(r remora.Region) bool { return r.Contains(v.None) })
+	if i < 0 || regionsOf(t, c)[i].Perm&remora.PermRead == 0 {
+		t.Errorf("memory not to be touched is region %d; gdb calls all readable", i)
+	}
 	lacks(t, c, "a file", v.File, remora.ErrNotSaved)
 	compareListed(t, c, s.maps)
 	compareGDB(t, path, c)
