@@ -47,6 +47,7 @@ func (p *Process) Describe(ctx context.Context) ([]remora.Fact, error) {
 	add("door", p.doorText())
 	add("force", p.forceText())
 	add("resident", p.residentText())
+	add("shared mappings", p.sharedText())
 	add("identity check", p.identityText())
 	add("opened for", map[bool]string{true: "reading and writing", false: "reading"}[p.info.Writable])
 	if !p.identical() {

@@ -55,7 +55,9 @@ func (p *Process) open() error {
 		Writable:  p.opts.Write,
 		Live:      true,
 	}
-	p.quick = Door(p.door.Load()) == DoorVM && !p.opts.FollowExec && !p.opts.shares()
+	short := Door(p.door.Load()) == DoorVM && !p.opts.FollowExec
+	p.quick = short && !p.opts.shares()
+	p.sharing = short && p.opts.shares() && p.as.query
 	if p.exited() {
 		return p.noProcess("exited while it was being opened", remora.ErrGone)
 	}
@@ -180,6 +182,7 @@ func (p *Process) follow(as *addressSpace) bool {
 		return false
 	}
 	p.as = fresh
+	p.shared.close() // of the program before
 	as.drop()
 	return true
 }

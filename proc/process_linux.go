@@ -27,6 +27,7 @@ type Process struct {
 
 	pidfd    int
 	quick    bool // the door is process_vm_*, with nothing that a single read must heed
+	sharing  bool // the same, for reads of shared mappings that are mapped here too
 	door     atomic.Uint32
 	doorNote string // why it is this door, for people
 
@@ -146,8 +147,11 @@ func (as *addressSpace) alive() bool {
 // space that was opened. It is asked after a transfer: what is so then was so during
 // it.
 func (p *Process) same(as *addressSpace) bool {
-	if !as.alive() {
-		return false
-	}
+	return as.alive() && p.runsOn(as)
+}
+
+// runsOn says whether the process has not exited, as far as its address space, which
+// is alive, does not show that: calls left behind keep it alive.
+func (p *Process) runsOn(as *addressSpace) bool {
 	return (as.query && p.calls.stuck() == 0) || !p.exited()
 }

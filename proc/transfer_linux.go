@@ -16,8 +16,8 @@ import (
 // Transfer moves segs; see remora.Space for the contract.
 func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
 	p := s.Process
-	if op == remora.Read && len(segs) == 1 && p.quick && ctx.Done() == nil {
-		if seg := &segs[0]; p.one(seg) {
+	if op == remora.Read && len(segs) == 1 {
+		if seg := &segs[0]; p.short(ctx, seg) {
 			return int64(seg.N), nil
 		}
 	}
@@ -37,8 +37,17 @@ func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (
 // small is the largest single read for which the short way is taken.
 const small = 16 << 10
 
-// one is the short way for one small read. It gives false, with nothing that
-// matters changed, when the read was not complete: the long way then finds out why.
+// short is the short way for one small read. It gives false, with nothing that
+// matters changed, where that is closed, or when the read was not complete: the long
+// way then finds out why.
+func (p *Process) short(ctx context.Context, seg *remora.Seg) bool {
+	if p.sharing {
+		return p.sharedOne(seg, ctx.Done() != nil)
+	}
+	return p.quick && ctx.Done() == nil && p.one(seg)
+}
+
+// one is short by process_vm_readv.
 func (p *Process) one(seg *remora.Seg) bool {
 	n := len(seg.Buf)
 	if n == 0 || n > small || !fits(seg.Addr, n) || !p.gate.Enter() {
@@ -101,6 +110,8 @@ type run struct {
 	scan  *scan
 	timer *time.Timer
 	bulk  *bulk
+
+	sharing *sharing
 }
 
 func (r *run) transfer(segs []remora.Seg) (int64, error) {

@@ -13,9 +13,11 @@ import (
 
 // FileStat is what a mapping needs to know of its file.
 type FileStat struct {
-	Size   uint64 // bytes
-	Inode  uint64
-	Device bool // a character or block device
+	Size               uint64 // bytes
+	Inode              uint64
+	DevMajor, DevMinor uint32
+	Device             bool // a character or block device
+	Regular            bool
 }
 
 // StatMapped gives the file mapped at [start, end) in a process, by
@@ -29,17 +31,57 @@ func StatMapped(pid int, start, end uint64) (FileStat, Errno) {
 	path = strconv.AppendUint(path, start, 16)
 	path = append(path, '-')
 	path = strconv.AppendUint(path, end, 16)
-	path = append(path, 0)
+	return statx(unix.AT_FDCWD, append(path, 0), 0)
+}
+
+// StatPath gives the file that a path leads to.
+func StatPath(path string) (FileStat, Errno) {
+	return statx(unix.AT_FDCWD, append([]byte(path), 0), 0)
+}
+
+// StatFile gives the file behind a descriptor.
+func StatFile(fd int) (FileStat, Errno) { return statx(fd, []byte{0}, unix.AT_EMPTY_PATH) }
+
+// statx is statx(2) of a path that ends with a NUL.
+func statx(at int, path []byte, flags int) (FileStat, Errno) {
 	var st unix.Statx_t
-	at := unix.AT_FDCWD
 	// path and st live for the whole call: they are arguments of the system call.
-	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(&path[0])), 0,
+	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(&path[0])), uintptr(flags),
 		unix.STATX_SIZE|unix.STATX_INO|unix.STATX_TYPE, uintptr(unsafe.Pointer(&st)), 0)
 	if errno != 0 {
 		return FileStat{}, errno
 	}
 	kind := st.Mode & unix.S_IFMT
-	return FileStat{Size: st.Size, Inode: st.Ino, Device: kind == unix.S_IFCHR || kind == unix.S_IFBLK}, 0
+	return FileStat{
+		Size: st.Size, Inode: st.Ino, DevMajor: st.Dev_major, DevMinor: st.Dev_minor,
+		Device: kind == unix.S_IFCHR || kind == unix.S_IFBLK, Regular: kind == unix.S_IFREG,
+	}, 0
+}
+
+// FileSystem tells the kinds of file system that matter to a mapping.
+type FileSystem uint8
+
+// The kinds of file system.
+const (
+	OnStorage FileSystem = iota
+	InMemory             // tmpfs, memfd, shared memory
+	Secret               // memfd_secret: not for others to read
+)
+
+// FileSystemOf gives the kind of file system behind a descriptor.
+func FileSystemOf(fd int) (FileSystem, Errno) {
+	const secretMem = 0x5345434d // SECRETMEM_MAGIC in linux/magic.h
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return 0, errnoOf(err)
+	}
+	switch int64(st.Type) {
+	case unix.TMPFS_MAGIC:
+		return InMemory, 0
+	case secretMem:
+		return Secret, 0
+	}
+	return OnStorage, 0
 }
 
 // ForcedWrite writes through /proc/self/mem to a page of our own that is mapped
