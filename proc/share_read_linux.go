@@ -87,7 +87,7 @@ func (r *run) sharedOr(segs []remora.Seg) (int64, error) {
 	for i := 0; i < len(segs); {
 		if cut := r.ctx.Err(); cut != nil {
 			xfer.Abandon(segs, i, cut)
-			return xfer.Total(segs, cut)
+			break
 		}
 		taken := r.fromShares(segs[i:])
 		if err := r.fromTarget(segs[i : i+taken]); err != nil {
@@ -137,7 +137,7 @@ func (r *run) fromShare(seg *remora.Seg) int8 {
 	}
 	t := &r.p.shared
 	s := t.find(seg.Addr)
-	if s == nil {
+	if s == nil && seg.Addr < remora.MaxAddr { // there is never anything at the last one
 		t.mu.RUnlock()
 		r.p.learn(r.as, seg.Addr)
 		t.mu.RLock()
