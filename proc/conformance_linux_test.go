@@ -201,6 +201,7 @@ func TestSpaceOfAProcess(t *testing.T) {
 		{"process_vm, two threads", Options{Door: DoorVM, Parallel: 2}, large, 1},
 		{"process_vm, unchecked", Options{Door: DoorVM, Unchecked: true}, small, 2},
 		{"process_vm, following", Options{Door: DoorVM, FollowExec: true}, small, 3},
+		{"process_vm, shared mappings", Options{Door: DoorVM, MapShared: true}, small, 6},
 		{"proc-mem", Options{Door: DoorMem}, small, 4},
 		{"ptrace", Options{Door: DoorPtrace}, 2 * pageSize, 5},
 	} {
