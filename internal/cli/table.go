@@ -8,6 +8,7 @@ func commands() []Command {
 		infoCommand(),
 		mapsCommand(),
 		readCommand(),
+		writeCommand(),
 		completionCommand(),
 		helpCommand(),
 		versionCommand(),
