@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 //	specimen KIND:PAGES...     start a process with such memory, side by side: $pid,
 //	                           and $a0, $a1... where each piece begins, $x0... in 16 digits
 //	poke ADDR TEXT             store text there; \0 is a NUL
+//	holds ADDR TEXT            the specimen itself finds it there
 //	ends HOW                   exit or kill: the specimen is a zombie; gone: not even that
 //	runs                       the specimen calls execve
 //	stuck                      wait until somebody waits for a page of kind missing
@@ -62,6 +63,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "refused": refused, "specimen": startSpecimen, "poke": poke, "ends": ends, "runs": runs,
 			"stuck": stuck, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects,
+			"holds": holds,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
