@@ -212,3 +212,32 @@ func TestWindow(t *testing.T) {
 		}
 	}
 }
+
+// The extents of a splice follow one another without overlap, split at 2^63.
+func TestSpliceExtents(t *testing.T) {
+	mem := Zero(remora.Range{Size: 1 << 62})
+	s := mustSplice(t, nil,
+		Part{remora.Range{Start: 0x1000, Size: 0x1000}, mem, 0x5000},
+		Part{remora.Range{Start: 0x2000, Size: 1}, mem, 0},
+		Part{remora.Range{Start: 1<<63 - 16, Size: 32}, mem, 0x7000})
+	want := []remora.Extent{
+		{Virt: 0, Size: 0x1000, Err: remora.ErrUnmapped},
+		{Virt: 0x1000, Phys: 0x5000, Size: 0x1000},
+		{Virt: 0x2000, Phys: 0, Size: 1},
+		{Virt: 0x2001, Size: 1<<63 - 16 - 0x2001, Err: remora.ErrUnmapped},
+		{Virt: 1<<63 - 16, Phys: 0x7000, Size: 16},
+		{Virt: 1 << 63, Phys: 0x7010, Size: 16},
+		{Virt: 1<<63 + 16, Size: 1<<63 - 16, Err: remora.ErrUnmapped},
+	}
+	for _, w := range want {
+		if w.Err == nil {
+			w.In, w.Perm = mem, remora.PermRead|remora.PermWrite|remora.PermExec
+		}
+		last := w.Virt + remora.Addr(w.Size-1)
+		for _, a := range []remora.Addr{w.Virt, w.Virt + remora.Addr(w.Size/2), last} {
+			if got := s.(*splice).plan.Table.Translate(t.Context(), a); got != w {
+				t.Errorf("%v lies in %+v, want %+v", a, got, w)
+			}
+		}
+	}
+}
