@@ -5,6 +5,7 @@ package compose
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"testing"
@@ -16,7 +17,8 @@ import (
 // A wrapper takes a sample and gives the fixture and the claims of the same
 // memory wrapped. Sample 0 is large and takes all cases, the others a part; odd ones
 // have faults at single bytes, 3 and 8 end at 2^47-1, 5 and 12 are read-only, and
-// 7 and 18 do not honour every op bit.
+// 7 and 18 do not honour every op bit. Slow builds take fewer: what they look for is
+// not in the layout.
 func TestWrappersKeepTheContract(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // fixtures are large, and garbage at once
 	for _, w := range []struct {
@@ -33,9 +35,15 @@ func TestWrappersKeepTheContract(t *testing.T) {
 		{"swap", 1, 8, swappedSample},
 		{"nested", 11, 18, nested},
 	} {
+		if slowBuild {
+			w.last = w.first + 2
+		}
 		for seed := w.first; seed <= w.last; seed++ {
 			t.Run(fmt.Sprintf("%s/%d", w.name, seed), func(t *testing.T) {
 				_, want := w.wrap(memtest.NewSample(seed))
+				if slowBuild {
+					want.Part = max(want.Part, 1)
+				}
 				memtest.TestSpace(t, func(testing.TB) memtest.Fixture {
 					fx, _ := w.wrap(memtest.NewSample(seed))
 					return fx
@@ -44,6 +52,9 @@ func TestWrappersKeepTheContract(t *testing.T) {
 		}
 	}
 }
+
+// slowBuild is one under the race detector, or in an emulator.
+const slowBuild = raceEnabled || runtime.GOARCH == "s390x"
 
 func traced(s memtest.Sample) (memtest.Fixture, memtest.Want) {
 	s.Fixture.Space = Trace(s.Sparse, func(Event) {})
