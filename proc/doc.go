@@ -14,10 +14,11 @@
 // # Identity
 //
 // A Process names one address space for ever. It holds the process by a pidfd and
-// the address space by descriptors opened once, and asks them after each transfer.
-// After an exit or an execve every call gives remora.ErrGone. One limit: where
-// another task shares the address space (CLONE_VM) and the process calls execve, the
-// old space lives on, and the check cannot see that the process left it.
+// the address space by descriptors opened once, and asks them after each transfer,
+// and before each write too. After an exit or an execve every call gives
+// remora.ErrGone. One limit: where another task shares the address space (CLONE_VM) and
+// the process calls execve, the old space lives on, and the check cannot see that the
+// process left it.
 //
 // # Errors
 //
@@ -46,4 +47,6 @@
 // Through /proc/PID/mem and ptrace the protection is looked up before the bytes are
 // moved, so a change in between goes unnoticed. A Resident read of a running target
 // may fault back a page that was dropped between look and read; Pause closes that.
+// Through /proc/PID/mem and ptrace a page that a userfaultfd would bring is not waited
+// for: it is remora.ErrFault.
 package proc

@@ -98,11 +98,15 @@ func whyNotVM(errno linux.Errno) string {
 // or a change of ids since the process was opened, or the thread that we named has
 // ended while others live. It says whether to try again.
 func (p *Process) reroute(errno linux.Errno) bool {
-	if Door(p.door.Load()) != DoorVM || p.opts.Door != DoorAuto || p.as.mem < 0 || p.as.maps < 0 {
+	if Door(p.door.Load()) != DoorVM || p.as.mem < 0 || p.as.maps < 0 {
 		return false
 	}
 	switch errno {
-	case linux.EPERM, linux.ENOSYS, linux.ESRCH:
+	case linux.ESRCH: // the target is not gone, so this door too, if it was asked for, is left
+	case linux.EPERM, linux.ENOSYS:
+		if p.opts.Door != DoorAuto {
+			return false
+		}
 	default:
 		return false
 	}

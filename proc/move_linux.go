@@ -104,7 +104,10 @@ func (r *run) present(a remora.Addr, n int) (int, error) {
 		end = last &^ (page - 1)
 	}
 	stop, ok := r.presentRun(start, end, page)
-	if !ok {
+	switch {
+	case !ok && !r.as.alive():
+		return 0, remora.ErrGone
+	case !ok:
 		return 0, remora.ErrFault
 	}
 	if stop > uint64(a) {

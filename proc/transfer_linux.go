@@ -116,6 +116,10 @@ type run struct {
 
 func (r *run) transfer(segs []remora.Seg) (int64, error) {
 	door := Door(r.p.door.Load())
+	if r.write() && r.doorFor(r.op) == DoorVM && !empty(segs) && r.gone() {
+		// The check afterwards would come too late: the number may be another's by now.
+		return xfer.Refuse(segs, remora.ErrGone)
+	}
 	if r.op&remora.Force == 0 && door == DoorVM {
 		if r.p.opts.shares() && r.op&(remora.Write|remora.Resident) == 0 {
 			return r.sharedOr(segs)
