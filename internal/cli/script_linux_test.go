@@ -40,7 +40,8 @@ func TestMain(m *testing.M) {
 //	exits CODE PROGRAM ARG...  run it, and look at its exit code
 //	refused CODE ARG...        run remora so that it may not reach the specimen
 //	specimen KIND:PAGES...     start a process with such memory, side by side: $pid,
-//	                           and $a0, $a1... where each piece begins, $x0... in 16 digits
+//	                           and $a0, $a1... where each piece begins; $x0... in 16
+//	                           digits, $m0... as maps has it
 //	poke ADDR TEXT             store text there; \0 is a NUL
 //	holds ADDR TEXT            the specimen itself finds it there
 //	ends HOW                   exit or kill: the specimen is a zombie; gone: not even that
@@ -157,6 +158,7 @@ func startSpecimen(ts *testscript.TestScript, neg bool, args []string) {
 	for i, r := range ranges {
 		ts.Setenv(fmt.Sprintf("a%d", i), r.Start.String())
 		ts.Setenv(fmt.Sprintf("x%d", i), fmt.Sprintf("%016x", uint64(r.Start)))
+		ts.Setenv(fmt.Sprintf("m%d", i), fmt.Sprintf("%08x", uint64(r.Start)))
 	}
 }
 

@@ -20,7 +20,6 @@ type kind struct {
 	name  string
 	width int // in bytes; 0: of a pointer; -1: text
 	show  func(raw uint64) string
-	json  func(raw uint64) any // nil: the text
 }
 
 func kinds() []kind {
