@@ -157,6 +157,9 @@ func (m *Memory) CString(ctx context.Context, a Addr, limit int) (string, error)
 	chunk := firstChunk
 	for len(out) < limit {
 		have := len(out)
+		if a+Addr(have) < a {
+			return string(out), &Fault{Space: m.Info().Name, Op: m.bits, Past: true, Err: ErrUnmapped}
+		}
 		out = append(out, make([]byte, min(chunk, limit-have))...)
 		n, err := m.ReadAt(ctx, out[have:], a+Addr(have))
 		if end := bytes.IndexByte(out[have:have+n], 0); end >= 0 {
