@@ -27,7 +27,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(moveMutants(), insideMutants(), orderMutants(), sumMutants(), edgeMutants(),
+	return slices.Concat(moveMutants(), insideMutants(), orderMutants(), sumMutants(), emptyMutants(), wrapMutants(),
 		retainMutants(), cancelMutants(), allocMutants(), refuseMutants(), closeMutants())
 }
 
