@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	specimen.Main()
+	specimen.Main(stuckJob)
 	os.Exit(m.Run())
 }
 
