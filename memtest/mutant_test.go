@@ -27,7 +27,7 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(moveMutants(), insideMutants(), orderMutants(), sumMutants(), emptyMutants(), wrapMutants(),
+	return slices.Concat(moveMutants(), insideMutants(), countedMutants(), orderMutants(), sumMutants(), emptyMutants(), wrapMutants(),
 		retainMutants(), cancelMutants(), allocMutants(), refuseMutants(), closeMutants())
 }
 
