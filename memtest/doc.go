@@ -5,10 +5,11 @@
 //
 // # Structure
 //
-// TestSpace runs the 14 rules of remora.Space as 14 subtests. A Sparse is an address
-// space of pages in which every kind of page can be laid out. A Sample is a Sparse
-// with a random layout and the fixture that describes it, which is what the test of
-// a wrapper starts from.
+// TestSpace runs the 14 rules of remora.Space as 14 subtests. TestWrapper does the
+// like for what wraps a remora.Target. A Sparse is an address space of pages in
+// which every kind of page can be laid out. A Sample is a Sparse with a random
+// layout and the fixture that describes it, which is what the test of a wrapper
+// starts from.
 //
 // # Writing a fixture
 //
@@ -38,6 +39,8 @@
 //
 // Peek must not go through the Space: it is how the suite sees a write that went
 // astray. Data is what Peek shows at first, also where Transfer may not read.
+//
+// A test of very many fixtures need not try everything on each: see Want.Part.
 //
 // Where a fixture cannot have what a rule needs, Want.Lacks must say why, field by
 // field; a lack without a reason fails, and so does a reason without a lack.
