@@ -37,3 +37,6 @@ func (p *Process) Close() error { return nil }
 func (p *Process) Usage(context.Context) iter.Seq2[Usage, error] {
 	return func(func(Usage, error) bool) {}
 }
+
+// Facilities gives none: they are those of Linux.
+func Facilities() []Facility { return nil }
