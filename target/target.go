@@ -176,6 +176,20 @@ func openPID(spec string, o *Options) (remora.Target, error) {
 	return live(int(pid), o)
 }
 
+// PID gives the number of the process that spec names, whether or not there is one. ok
+// is false where spec names something else.
+func PID(spec string) (pid int, ok bool) {
+	if spec == "self" {
+		return os.Getpid(), true
+	}
+	digits, _ := strings.CutPrefix(spec, "pid:")
+	if !allDigits(digits) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return int(n), err == nil && n <= math.MaxInt32
+}
+
 func openSelf(spec string, o *Options) (remora.Target, error) {
 	if spec != "self" {
 		return nil, errNotThis

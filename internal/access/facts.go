@@ -3,6 +3,8 @@
 package access
 
 import (
+	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -39,6 +41,16 @@ func (c Caps) String() string {
 		}
 	}
 	return strings.Join(names, ",")
+}
+
+// brief is String, cut short where there are many.
+func (c Caps) brief() string {
+	const most = 4
+	if n := bits.OnesCount64(uint64(c)); n > most {
+		names := strings.SplitN(c.String(), ",", most+1)
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ","), n-most)
+	}
+	return c.String()
 }
 
 // InitUserNS is the number of the initial user namespace (PROC_USER_INIT_INO).

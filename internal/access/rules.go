@@ -199,7 +199,7 @@ func (c *check) capabilities() (Step, bool) {
 		s.Text = "the target is in another user namespace, where the caller has no CAP_SYS_PTRACE"
 		s.Remedy = c.capRemedy()
 	case s.Passed == No:
-		s.Text = fmt.Sprintf("the target is permitted capabilities that the caller has not %s: %v; and %s", kind, more, c.noCap())
+		s.Text = fmt.Sprintf("the target is permitted capabilities that the caller has not %s: %s; and %s", kind, more.brief(), c.noCap())
 		s.Remedy = c.capRemedy()
 	default:
 		s.Text = "the target's user namespace is not known"

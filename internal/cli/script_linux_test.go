@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 //
 //	exits CODE PROGRAM ARG...  run it, and look at its exit code
 //	refused CODE ARG...        run remora so that it may not reach the specimen
+//	filtered CODE ARG...       run remora where process_vm_* gives EPERM (seccomp)
 //	specimen KIND:PAGES...     start a process with such memory, side by side: $pid,
 //	                           and $a0, $a1... where each piece begins; $x0... in 16
 //	                           digits, $m0... as maps has it
@@ -64,7 +65,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "refused": refused, "specimen": startSpecimen, "poke": poke, "ends": ends, "runs": runs,
 			"stuck": stuck, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects,
-			"holds": holds,
+			"holds": holds, "filtered": filtered,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {

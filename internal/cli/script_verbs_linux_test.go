@@ -3,11 +3,15 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/sys/linux"
 )
 
 // holds asks the specimen itself what is at an address.
@@ -21,4 +25,15 @@ func holds(ts *testscript.TestScript, neg bool, args []string) {
 	if (string(got) == want) == neg {
 		ts.Fatalf("%s holds %q", args[0], got)
 	}
+}
+
+// filtered: a filter stands between remora and process_vm_*.
+func filtered(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "filtered CODE ARG...")
+	out, err := specimen.Run(context.Background(), &specimen.RunOptions{RefuseVM: int(linux.EPERM)}, "remora", args[1:]...)
+	fmt.Fprint(ts.Stdout(), out)
+	if err != nil {
+		fmt.Fprint(ts.Stderr(), err)
+	}
+	checkCode(ts, err, args[0])
 }
