@@ -8,10 +8,10 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
-	"github.com/remora-go/remora/internal/sys/linux"
 )
 
 // holds asks the specimen itself what is at an address.
@@ -30,7 +30,7 @@ func holds(ts *testscript.TestScript, neg bool, args []string) {
 // filtered: a filter stands between remora and process_vm_*.
 func filtered(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 2, "filtered CODE ARG...")
-	out, err := specimen.Run(context.Background(), &specimen.RunOptions{RefuseVM: int(linux.EPERM)}, "remora", args[1:]...)
+	out, err := specimen.Run(context.Background(), &specimen.RunOptions{RefuseVM: int(unix.EPERM)}, "remora", args[1:]...)
 	fmt.Fprint(ts.Stdout(), out)
 	if err != nil {
 		fmt.Fprint(ts.Stderr(), err)
