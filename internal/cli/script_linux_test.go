@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,25 +55,20 @@ func TestMain(m *testing.M) {
 //	core FILE                  write a small ELF core
 //	repeat N TEXT FILE         write N lines of TEXT
 //	objects stdout|stderr      every line is an object with a schema
+//	kthread                    $kthread is a kernel thread; without one there is no test
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			env.Values[stageKey{}] = &stage{}
+			env.Values[stageKey{}] = &stage{t: env.T()}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "refused": refused, "specimen": startSpecimen, "poke": poke, "ends": ends, "runs": runs,
-			"stuck": stuck, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects,
+			"stuck": stuck, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects, "kthread": kthread,
 			"holds": holds, "filtered": filtered,
-		},
-		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
-				return os.Geteuid() == 0, nil
-			}
-			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 	})
 }
@@ -80,6 +77,7 @@ type stageKey struct{}
 
 // stage is what the commands of one script share.
 type stage struct {
+	t  testscript.T
 	s  *specimen.Specimen
 	bg *exec.Cmd
 }
@@ -155,7 +153,10 @@ func startSpecimen(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ranges, err := s.Layout(pieces...)
-	lacking(ts, err)
+	if errors.Is(err, errors.ErrUnsupported) {
+		lacking(ts, err)
+	}
+	ts.Check(err)
 	for i, r := range ranges {
 		ts.Setenv(fmt.Sprintf("a%d", i), r.Start.String())
 		ts.Setenv(fmt.Sprintf("x%d", i), fmt.Sprintf("%016x", uint64(r.Start)))
@@ -176,12 +177,28 @@ func kindNamed(name string) specimen.Kind {
 // lacking skips a script that needs what is not there, unless everything is claimed
 // to be.
 func lacking(ts *testscript.TestScript, err error) {
-	if errors.Is(err, errors.ErrUnsupported) && os.Getenv("REMORA_REQUIRE") == "" {
-		ts.Logf("%v", err)
-		ts.Setenv("lacking", "1")
-		return
+	if os.Getenv("REMORA_REQUIRE") != "" {
+		ts.Check(err)
 	}
+	on(ts).t.Skip(err)
+}
+
+// kthread finds a kernel thread: one has no command line, and PF_KTHREAD among its flags.
+func kthread(ts *testscript.TestScript, _ bool, _ []string) {
+	names, err := filepath.Glob("/proc/[0-9]*/stat")
 	ts.Check(err)
+	for _, name := range names {
+		text, _ := os.ReadFile(name)
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 7 {
+			continue // it has ended
+		}
+		if flags, err := strconv.ParseUint(fields[6], 10, 64); err == nil && flags&0x00200000 != 0 {
+			ts.Setenv("kthread", filepath.Base(filepath.Dir(name)))
+			return
+		}
+	}
+	lacking(ts, errors.New("no kernel thread can be seen from here"))
 }
 
 func poke(ts *testscript.TestScript, neg bool, args []string) {
