@@ -5,7 +5,7 @@
 
 GO       ?= go
 FUZZTIME ?= 1m
-COUNT    ?= 10
+ROUNDS   ?= 21
 export CGO_ENABLED ?= 0
 
 .PHONY: help demo test lint bench fuzz build docs clean
@@ -22,8 +22,8 @@ test: ## run every test, on this and other platforms
 lint: ## hold the tree against its rules
 	scripts/lint
 
-bench: ## measure against the same calls made in C (COUNT=10 repeats)
-	COUNT=$(COUNT) scripts/bench
+bench: ## measure against the same calls made in C (ROUNDS=21)
+	ROUNDS=$(ROUNDS) scripts/bench
 
 fuzz: ## run every fuzz target in turn (FUZZTIME=1m each)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz

@@ -45,6 +45,7 @@ var layers = []layer{
 
 	{pkg: "internal/lint", tests: "only"},
 	{pkg: "internal/testsum"},
+	{pkg: "internal/bench", may: ". proc internal/specimen"},
 }
 
 // testModules may be imported by any test.
