@@ -3,6 +3,8 @@
 package proc
 
 import (
+	"encoding/binary"
+
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/sys/linux"
 	"github.com/remora-go/remora/internal/xfer"
@@ -46,19 +48,25 @@ const (
 // how many bytes of the last one are then done, if that is not all of it.
 func (b *batch) fill(r *run, segs []remora.Seg, off int, merge bool) (taken, part int) {
 	page := uint64(r.p.info.Granule)
+	segs = segs[:min(len(segs), linux.IOVMax)]
 	b.reset()
 	bytes := 0
-	for taken < len(segs) && taken < linux.IOVMax && bytes < xfer.ChunkBytes && b.spans <= spansMax {
+	for taken < len(segs) && bytes < xfer.ChunkBytes && b.spans <= spansMax {
+		if merge && off == 0 {
+			if n, size := b.gather(segs, taken, page); n > 0 {
+				taken, bytes = taken+n, bytes+size
+				continue
+			}
+		}
 		s := &segs[taken]
 		if taken > 0 && r.alone(s) {
 			break
 		}
 		s.N, s.Err = off, nil
 		rest := len(xfer.Reach(s.Addr, s.Buf)) - off
-		a := s.Addr + remora.Addr(off)
 		size := min(rest, xfer.ChunkBytes-bytes)
-		if size > 0 && !(merge && size <= mergeMax && size == rest && b.join(a, size, taken, page)) {
-			b.add(a, size, taken)
+		if size > 0 {
+			b.add(s.Addr+remora.Addr(off), size, taken)
 		}
 		bytes += size
 		taken++
@@ -85,38 +93,53 @@ func (b *batch) add(a remora.Addr, size, seg int) {
 	b.n++
 }
 
-// join puts a small read into the element that collects its page, or makes that
-// element. It refuses a read that crosses the end of a page.
-func (b *batch) join(a remora.Addr, size, seg int, page uint64) bool {
-	start := uint64(a) &^ (page - 1)
-	if (uint64(a)+uint64(size)-1)&^(page-1) != start {
-		return false
+// gather puts segment i, and those behind it as far as they are small reads on the
+// same page, into the element that collects this page, or makes that element. It
+// gives how many segments and bytes that were: 0 if i is no such read.
+func (b *batch) gather(segs []remora.Seg, i int, page uint64) (n, bytes int) {
+	start := uint64(segs[i].Addr) &^ (page - 1)
+	if start > uint64(^uintptr(0))-(page-1) {
+		return 0, 0
 	}
+	lo, hi := page, uint64(0)
+	for ; i+n < len(segs); n++ {
+		s := &segs[i+n]
+		size, off := uint64(len(s.Buf)), uint64(s.Addr)-start
+		if size == 0 || size > mergeMax || off > page-size {
+			break
+		}
+		lo, hi = min(lo, off), max(hi, off+size)
+		bytes += int(size)
+		b.next[i+n] = int16(i + n + 1)
+		s.N, s.Err = 0, nil
+	}
+	if n == 0 {
+		return 0, 0
+	}
+	last := int16(i + n - 1)
+	b.next[last] = -1
 	e := b.collector(start, page)
 	if e == nil {
-		return false // a new element: it was noted that it collects this page
+		e = &b.elems[b.n]
+		*e = elem{addr: remora.Addr(start + lo), size: int32(hi - lo), pos: -1, first: int16(i), last: last}
+		b.n++
+	} else {
+		b.next[e.last] = int16(i)
+		e.last = last
+		end := max(e.addr+remora.Addr(e.size), remora.Addr(start+hi))
+		e.addr = min(e.addr, remora.Addr(start+lo))
+		e.size = int32(end - e.addr)
 	}
-	if e.pos < 0 {
+	if e.pos < 0 && e.first != e.last {
 		e.pos = 0
 		b.spans += int(page)
 	}
-	end := max(e.addr+remora.Addr(e.size), a+remora.Addr(size))
-	e.addr = min(e.addr, a)
-	e.size = int32(end - e.addr)
-	b.next[e.last] = int16(seg)
-	b.next[seg] = -1
-	e.last = int16(seg)
-	return true
+	return n, bytes
 }
 
 // collector gives the element that collects the page at start. If there is none
 // it gives nil, and the next element to be added becomes it.
 func (b *batch) collector(start, page uint64) *elem {
-	if b.n > 0 { // sorted reads find it here
-		if e := &b.elems[b.n-1]; uint64(e.addr)&^(page-1) == start && e.size <= mergeMax {
-			return e
-		}
-	}
 	b.tabled = true
 	for h := hash(start); ; h = (h + 1) % tableSize {
 		i := b.table[h]
@@ -182,6 +205,10 @@ func (b *batch) settle(segs []remora.Seg, i, n int, cause error, read bool) {
 		return
 	}
 	moved := b.bounce[e.pos : e.pos+int32(n)]
+	if read && n == int(e.size) {
+		b.scatter(segs, e, moved)
+		return
+	}
 	for j := e.first; j >= 0; j = b.next[j] {
 		s := &segs[j]
 		at := int(s.Addr + remora.Addr(s.N) - e.addr)
@@ -194,6 +221,21 @@ func (b *batch) settle(segs []remora.Seg, i, n int, cause error, read bool) {
 		}
 		s.N += got
 		s.Err = end(s, cause)
+	}
+}
+
+// scatter copies the whole of an element to its segments.
+func (b *batch) scatter(segs []remora.Seg, e *elem, moved []byte) {
+	for j := e.first; j >= 0; j = b.next[j] {
+		s := &segs[j]
+		from := moved[s.Addr+remora.Addr(s.N)-e.addr:]
+		if len(s.Buf) == 8 && s.N == 0 { // most often a pointer; quicker than a call
+			binary.NativeEndian.PutUint64(s.Buf, binary.NativeEndian.Uint64(from))
+			s.N = 8
+			continue
+		}
+		s.N += copy(s.Buf[s.N:], from)
+		s.Err = end(s, nil)
 	}
 }
 
