@@ -185,5 +185,5 @@ func (r *run) device(a remora.Addr) bool {
 	}
 	name := r.scratch().name[:]
 	q := linux.MapQuery{Addr: uint64(a)}
-	return linux.QueryMapName(r.as.maps, &q, name) == 0 && bytes.HasPrefix(name, []byte("[vvar"))
+	return linux.QueryMapName(r.as.maps, &q, name) == 0 && bytes.HasPrefix(name[:q.NameSize], []byte("[vvar"))
 }

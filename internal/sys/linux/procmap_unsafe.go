@@ -45,7 +45,8 @@ func QueryMap(fd int, q *MapQuery) Errno {
 }
 
 // QueryMapName is QueryMap with room for the name, which is what the maps file
-// shows: name up to its first NUL.
+// shows: the first q.NameSize bytes, of which the last is NUL. Where there is no name
+// that is 0, and name is left as it was.
 func QueryMapName(fd int, q *MapQuery, name []byte) Errno {
 	q.NameSize = uint32(len(name))
 	q.Name.p = unsafe.Pointer(unsafe.SliceData(name)) // q is alive while the kernel fills name

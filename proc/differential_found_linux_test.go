@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proc
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/specimen"
+)
+
+// What the differential test has found, one test each.
+
+// The kernel leaves the buffer for a name alone where a mapping has none: the name of
+// the mapping that was asked about before must not count.
+func TestMemoryWithoutNameIsNoDevice(t *testing.T) {
+	s := startSpecimen(t, nil)
+	r, err := s.Map(specimen.Untouched, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := diffDeviceMemory(s.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(device) == 0 {
+		lacks(t, "this kernel maps no device memory into processes")
+	}
+	p := openProcess(t, s.Pid(), nil)
+	segs := []remora.Seg{{Addr: device[0].Start, Buf: make([]byte, 1)}, {Addr: r.Start, Buf: make([]byte, 1)}}
+	_, _ = p.Memory().Transfer(t.Context(), remora.Resident, segs)
+	if segs[0].Err != remora.ErrDevice || segs[1].Err != remora.ErrNotPresent {
+		t.Errorf("device: %v, untouched: %v", segs[0].Err, segs[1].Err)
+	}
+}
+
+// diffDeviceMemory finds what the kernel maps of devices into every process.
+func diffDeviceMemory(pid int) ([]remora.Range, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var found []remora.Range
+	text, err := io.ReadAll(f)
+	for line := range strings.Lines(string(text)) {
+		var first, end remora.Addr
+		if !strings.Contains(line, "[vvar") {
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "%x-%x", &first, &end); err != nil {
+			return nil, err
+		}
+		found = append(found, remora.Between(first, end))
+	}
+	return found, err
+}
