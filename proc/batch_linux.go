@@ -15,6 +15,7 @@ import (
 // spans them: pinning a page costs the kernel far more than copying it, and a page
 // shares one fate.
 type batch struct {
+	calls int // that were made for batches, this one and those before
 	n     int // elements
 	elems [linux.IOVMax]elem
 	next  [linux.IOVMax]int16 // per segment: the next one of its element, or -1

@@ -146,6 +146,7 @@ func (r *run) drive(segs []remora.Seg, off int) windowEnd {
 	b := r.batch
 	read := !r.write()
 	for i := 0; i < b.n; {
+		b.calls++
 		n, errno, left := r.vm(segs, i)
 		if left {
 			return windowLeft
