@@ -68,6 +68,9 @@ func runInfo(ctx context.Context, env *Env, spec string, opts *target.Options) (
 	d, _ := remora.As[remora.Describer](t)
 	facts, err := d.Describe(ctx)
 	m := t.Memory().Info()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", m.Name, err)
+	}
 	res := &info{Target: spec, Memory: infoMemory{
 		Name: m.Name, Ops: m.Ops.String(), PointerSize: m.PtrSize, BigEndian: m.BigEndian,
 		Granule: m.Granule, Last: m.Last.String(), Writable: m.Writable, Live: m.Live,

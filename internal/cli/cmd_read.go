@@ -88,6 +88,8 @@ func (o *readOptions) check(env *Env) error {
 		return usagef("--fill: %d is not a byte", o.fill.n)
 	case o.cols.set && (o.cols.n < 1 || o.cols.n > 256):
 		return usagef("--cols: want 1 to 256 bytes in a line")
+	case o.open.Parallel < 0 || o.open.Parallel > 256:
+		return usagef("--parallel: want 0 to 256 threads")
 	case o.group.set && (o.group.n < 1 || o.group.n > 256):
 		return usagef("--group: want 1 to 256 bytes")
 	}

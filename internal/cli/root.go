@@ -25,7 +25,12 @@ func (v *invocation) root() *cobra.Command {
 		SilenceUsage:               true,
 		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.RunE = func(_ *cobra.Command, args []string) error {
+	asked := root.Flags().Bool("version", false, "print the version, as the verb does")
+	root.RunE = func(cc *cobra.Command, args []string) error {
+		if *asked && len(args) == 0 {
+			c := versionCommand()
+			return v.run(cc.Context(), &c, c.New(cc.Flags()), nil)
+		}
 		if len(args) == 0 {
 			return usagef("a verb is missing; \"remora help\" lists them")
 		}
