@@ -38,6 +38,31 @@ func TestMemoryWithoutNameIsNoDevice(t *testing.T) {
 	}
 }
 
+// The kernel makes a stack grow for a forced access below it, as for one of its own
+// process (R68): a hole would be zeros, and no hole from then on.
+func TestForceDoesNotGrowTheStack(t *testing.T) {
+	s := startSpecimen(t, nil)
+	all, err := s.Layout(specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.NoAccess, Pages: 1},
+		specimen.Piece{Kind: specimen.Hole, Pages: 3}, specimen.Piece{Kind: specimen.GrowsDown, Pages: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, hole := all[0], all[2]
+	for _, d := range doors() {
+		for _, op := range []remora.Op{remora.Read | remora.Force, remora.Write | remora.Force} {
+			p := openProcess(t, s.Pid(), &Options{Door: d, Write: true})
+			segs := []remora.Seg{{Addr: hole.Last() - 7, Buf: make([]byte, 8)}, {Addr: below.Start, Buf: make([]byte, hole.Last()+8-below.Start)}}
+			_, _ = p.Memory().Transfer(t.Context(), op, segs)
+			if segs[0].N != 0 || segs[0].Err != remora.ErrUnmapped {
+				t.Errorf("%v by %v in the hole: %d bytes, %v", op, d, segs[0].N, segs[0].Err)
+			}
+			if want := int(hole.Start - below.Start); segs[1].N != want || segs[1].Err != remora.ErrUnmapped {
+				t.Errorf("%v by %v up to the hole: %d bytes, %v, want %d", op, d, segs[1].N, segs[1].Err, want)
+			}
+		}
+	}
+}
+
 // diffDeviceMemory finds what the kernel maps of devices into every process.
 func diffDeviceMemory(pid int) ([]remora.Range, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))

@@ -156,13 +156,6 @@ func diffPieces(rnd *rand.Rand, shape int, lacking map[int]bool) []diffPiece {
 			pages = diffBeforeAlias(rnd, k, add)
 		case k.Kind == specimen.FileEnd:
 			pages++
-		case k.Kind == specimen.GrowsDown:
-			// Accessible memory this near below keeps a stack from growing: a forced
-			// access below it would make it grow (R68).
-			add(touched, 1)
-			if rnd.IntN(2) == 0 {
-				add(0, 1+rnd.IntN(3))
-			}
 		}
 		add(kind, pages)
 		switch {

@@ -69,20 +69,25 @@ func (r *run) goneThrough(door Door, got int, errno linux.Errno) bool {
 const tracedMax = 16 << 10
 
 // allowed gives how many bytes from a on may be moved, at least 1, or 0 and why not.
+// Force needs the map too: a forced access below a stack would make it grow (R68),
+// and read zeros where nothing was.
 func (r *run) allowed(door Door, a remora.Addr, n int) (int, error) {
-	if r.op&remora.Force == 0 && door != DoorVM {
+	force := r.op&remora.Force != 0
+	if door != DoorVM && !(force && r.p.opts.Unchecked) {
 		pl := r.lookup(a)
 		switch {
 		case pl.state == placeGone:
 			return 0, remora.ErrGone
 		case pl.state == placeHole:
 			return 0, remora.ErrUnmapped
-		case pl.state == placeUnknown:
+		case pl.state == placeUnknown && !force:
 			return 0, remora.ErrFault // without a map nothing can be promised
+		case pl.state == placeUnknown:
 		case r.refuses(pl):
 			return 0, remora.ErrProtected
+		default:
+			n = int(min(uint64(n), uint64(pl.rng.Last()-a)+1))
 		}
-		n = int(min(uint64(n), uint64(pl.rng.Last()-a)+1))
 	}
 	if door == DoorPtrace {
 		n = min(n, tracedMax)

@@ -16,7 +16,8 @@ type Options struct {
 	// Unchecked drops the check after each transfer that the bytes came from the
 	// process and the address space that were opened. What is lost: when the process
 	// exits and its number is used again, or when it calls execve, a transfer may
-	// reach the new one.
+	// reach the new one. With Force it drops the look at the map before a transfer too:
+	// an access below a stack then makes the stack grow, and reads zeros.
 	Unchecked bool
 
 	// Parallel is the number of threads for one large read; 0 and 1 mean one.
