@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	specimen.Main() // does not return in a target that the demonstration started
+	specimen.Main(cli.Job()) // does not return in a process that the demonstration started
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.Standard()))

@@ -26,7 +26,7 @@ import (
 // TestMain lets the test binary be the command, a target, and the command run by
 // somebody else.
 func TestMain(m *testing.M) {
-	specimen.Main(specimen.Job{Name: "remora", Run: func(_ io.Writer, args []string) error {
+	specimen.Main(Job(), specimen.Job{Name: "remora", Run: func(_ io.Writer, args []string) error {
 		os.Exit(Main(context.Background(), args, Standard()))
 		return nil
 	}})

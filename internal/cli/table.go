@@ -10,6 +10,7 @@ func commands() []Command {
 		readCommand(),
 		writeCommand(),
 		doctorCommand(),
+		demoCommand(),
 		completionCommand(),
 		helpCommand(),
 		versionCommand(),

@@ -45,5 +45,8 @@ func (s *Specimen) Peek([]byte, remora.Addr) error { return errSystem }
 // Sum gives an error that Is errors.ErrUnsupported.
 func (s *Specimen) Sum(remora.Range) (uint64, error) { return 0, errSystem }
 
+// Dumpable gives an error that Is errors.ErrUnsupported.
+func (s *Specimen) Dumpable(bool) error { return errSystem }
+
 // Close does nothing.
 func (s *Specimen) Close() error { return nil }
