@@ -23,9 +23,13 @@ type Options struct {
 	// Parallel is the number of threads for one large read; 0 and 1 mean one.
 	Parallel int
 
-	// MapShared reads shared mappings through a mapping of our own that is kept,
-	// where the system lets us have one. After each copy the target's mapping is
-	// looked up again, so that the answer is that of an ordinary read.
+	// MapShared reads shared mappings (a memfd, shared memory, a mapped file) through a
+	// mapping of our own that is kept, where the system lets us have one: it is opened
+	// by /proc/PID/map_files, which needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN,
+	// else by /proc/PID/fd. After each copy the target's mapping is looked up again
+	// (PROCMAP_QUERY, Linux 6.11), so that the answer is that of an ordinary read.
+	// One limit: guard pages and a userfaultfd that come to a mapping after the first
+	// read of it are not seen.
 	MapShared bool
 
 	// MapUnchecked is MapShared without that look-up: blind to munmap, mprotect and
