@@ -69,6 +69,8 @@ func startTarget(t *testing.T, role ...string) *target {
 	cmd.Env = append(os.Environ(), tracerRole+"="+strings.Join(role, " "))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = childIn, childOut, os.Stderr
 	cmd.ExtraFiles = []*os.File{file}
+	// A group whose leader's parent is outside of it: an orphaned one ignores SIGTSTP.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
