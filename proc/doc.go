@@ -16,7 +16,9 @@
 // A Process names one address space for ever. It holds the process by a pidfd and
 // the address space by descriptors opened once, and asks them after each transfer,
 // and before each write too. After an exit or an execve every call gives
-// remora.ErrGone. One limit: where another task shares the address space (CLONE_VM) and
+// remora.ErrGone. A call of ours that is under way or stuck keeps alive an address space
+// that its process has left; beside one, random bytes that each program has are
+// compared too. One limit: where another task shares the address space (CLONE_VM) and
 // the process calls execve, the old space lives on, and the check cannot see that the
 // process left it.
 //

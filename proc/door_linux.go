@@ -97,8 +97,8 @@ func whyNotVM(errno linux.Errno) string {
 // reroute takes another door when the one in use has come to be refused: a filter
 // or a change of ids since the process was opened, or the thread that we named has
 // ended while others live. It says whether to try again.
-func (p *Process) reroute(errno linux.Errno) bool {
-	if Door(p.door.Load()) != DoorVM || p.as.mem < 0 || p.as.maps < 0 {
+func (p *Process) reroute(as *addressSpace, errno linux.Errno) bool {
+	if Door(p.door.Load()) != DoorVM || as.mem < 0 || as.maps < 0 {
 		return false
 	}
 	switch errno {
@@ -110,7 +110,7 @@ func (p *Process) reroute(errno linux.Errno) bool {
 	default:
 		return false
 	}
-	if !p.as.alive() || (p.exited() && errno != linux.ESRCH) {
+	if !as.alive() || (p.exited() && errno != linux.ESRCH) {
 		return false
 	}
 	p.door.Store(uint32(DoorMem))

@@ -32,7 +32,7 @@ func (r *run) Move(_ context.Context, op remora.Op, a remora.Addr, buf []byte) (
 	if got == n {
 		return got, nil
 	}
-	if errno != 0 && errno != linux.EFAULT && errno != linux.EIO && r.p.reroute(errno) {
+	if errno != 0 && errno != linux.EFAULT && errno != linux.EIO && r.p.reroute(r.as, errno) {
 		return got, nil // Each asks for the rest
 	}
 	if errno == 0 {

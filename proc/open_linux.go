@@ -48,7 +48,7 @@ func (p *Process) open() error {
 	p.info = remora.Info{
 		Name:      p.name(),
 		Ops:       p.ops(),
-		PtrSize:   p.ptrSize(),
+		PtrSize:   p.as.ptrSize,
 		BigEndian: bigEndian,
 		Granule:   uint32(os.Getpagesize()),
 		Last:      remora.MaxAddr,
@@ -144,7 +144,8 @@ func (p *Process) holdSurvivor() error {
 // bind opens what stays bound to the address space. What cannot be opened is
 // missing; chooseDoor decides whether that matters.
 func (p *Process) bind() *addressSpace {
-	as := &addressSpace{maps: -1, mem: -1, pagemap: -1}
+	as := &addressSpace{maps: -1, mem: -1, pagemap: -1, ptrSize: p.ptrSize()}
+	as.mark = p.findMark(as.ptrSize)
 	if fd, errno := linux.Open(p.path("maps"), linux.RDONLY); errno == 0 {
 		as.maps = fd
 		q := linux.MapQuery{Flags: linux.QueryCoverNext}
@@ -173,7 +174,7 @@ func (p *Process) follow(as *addressSpace) bool {
 	if p.as != as {
 		return true
 	}
-	if p.exited() || as.alive() {
+	if p.exited() || p.same(as) {
 		return false
 	}
 	fresh := p.bind()
@@ -200,7 +201,11 @@ func (p *Process) ops() remora.Op {
 // Linux 6.12 a boot option and a build option can forbid it; a forced write to a
 // read-only page of our own tells.
 func (p *Process) forcing() bool {
-	p.forceOnce.Do(func() { p.forceMem = p.as.mem >= 0 && linux.ForcedWrite() == 0 })
+	p.forceOnce.Do(func() {
+		as := p.take()
+		defer as.drop()
+		p.forceMem = as.mem >= 0 && linux.ForcedWrite() == 0
+	})
 	return p.forceMem
 }
 

@@ -32,7 +32,7 @@ type Process struct {
 	doorNote string // why it is this door, for people
 
 	// as holds the descriptors of the address space. It changes only under execMu,
-	// and only with FollowExec.
+	// and only with FollowExec; take gives it then.
 	as     *addressSpace
 	execMu sync.RWMutex
 
@@ -101,57 +101,4 @@ func (p *Process) exited() bool { return p.pidfd >= 0 && linux.PidfdExited(p.pid
 // path gives /proc/PID/name for the thread that has the address space.
 func (p *Process) path(name string) string {
 	return "/proc/" + strconv.Itoa(p.call) + "/" + name
-}
-
-// addressSpace holds descriptors that stay bound to one address space, whatever
-// becomes of the process (R69). A descriptor that could not be had is -1.
-type addressSpace struct {
-	maps    int
-	mem     int
-	pagemap int
-	query   bool // maps answers PROCMAP_QUERY
-	scan    bool // pagemap answers PAGEMAP_SCAN
-	seekMu  sync.Mutex
-	users   atomic.Int32 // calls made aside, which may be left behind, less 1 once closed
-}
-
-// hold keeps the descriptors open, under their numbers, until drop.
-func (as *addressSpace) hold() { as.users.Add(1) }
-
-// drop ends what hold began, or the use by the Process. The last user closes.
-func (as *addressSpace) drop() {
-	if as.users.Add(-1) < 0 {
-		linux.Close(as.maps)
-		linux.Close(as.mem)
-		linux.Close(as.pagemap)
-	}
-}
-
-// alive says whether the address space still has a user. Both questions cost about
-// a quarter of a microsecond and touch no page of the target.
-func (as *addressSpace) alive() bool {
-	switch {
-	case as.query:
-		q := linux.MapQuery{} // the page at zero: nothing there is the quickest answer
-		return linux.QueryMap(as.maps, &q) != linux.ESRCH
-	case as.mem >= 0:
-		// A read where nothing is mapped: EIO while the space lives, 0 bytes after.
-		var b [1]byte
-		n, errno := linux.Mem(false, as.mem, b[:], 0)
-		return n > 0 || errno != 0
-	}
-	return true // the pidfd alone decides
-}
-
-// same says whether the process still is the one that was opened, in the address
-// space that was opened. It is asked after a transfer: what is so then was so during
-// it.
-func (p *Process) same(as *addressSpace) bool {
-	return as.alive() && p.runsOn(as)
-}
-
-// runsOn says whether the process has not exited, as far as its address space, which
-// is alive, does not show that: calls left behind keep it alive.
-func (p *Process) runsOn(as *addressSpace) bool {
-	return (as.query && p.calls.stuck() == 0) || !p.exited()
 }

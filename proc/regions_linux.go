@@ -57,8 +57,6 @@ func listed[T any](ctx context.Context, p *Process, name string, parse func(io.R
 
 // identical is same for work outside of a transfer.
 func (p *Process) identical() bool {
-	p.execMu.RLock()
-	defer p.execMu.RUnlock()
 	return p.opts.Unchecked || p.opts.FollowExec || p.same(p.as)
 }
 

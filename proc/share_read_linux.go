@@ -21,8 +21,9 @@ func (p *Process) sharedOne(seg *remora.Seg, async bool) bool {
 	t := &p.shared
 	t.mu.RLock()
 	s := t.find(seg.Addr)
+	kept := p.kept()
 	ok := s != nil && s.usable(seg.Addr, n, async) && s.copySafely(seg.Buf, seg.Addr) &&
-		(p.opts.MapUnchecked || s.stands(p.as, seg.Addr, seg.Addr+remora.Addr(n-1)) && p.runsOn(p.as))
+		(p.opts.MapUnchecked || s.stands(p.as, seg.Addr, seg.Addr+remora.Addr(n-1)) && p.runsOn(p.as, kept))
 	t.mu.RUnlock()
 	if ok {
 		seg.N, seg.Err = n, nil
@@ -117,9 +118,10 @@ func (r *run) fromShares(segs []remora.Seg) (taken int) {
 		taken++
 	}
 	t.mu.RUnlock()
+	kept := r.p.kept()
 	for i := range w.touched[:w.n] {
 		c := &w.touched[i]
-		c.ok = r.p.opts.MapUnchecked || c.s.stands(r.as, c.lo, c.hi) && r.p.runsOn(r.as)
+		c.ok = r.p.opts.MapUnchecked || c.s.stands(r.as, c.lo, c.hi) && r.p.runsOn(r.as, kept)
 		if !c.ok {
 			t.drop(c.s)
 		}

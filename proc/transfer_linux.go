@@ -31,7 +31,7 @@ func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (
 	if p.opts.FollowExec {
 		return p.following(ctx, op, segs)
 	}
-	return p.transfer(ctx, op, segs)
+	return p.transfer(ctx, p.as, op, segs)
 }
 
 // small is the largest single read for which the short way is taken.
@@ -65,16 +65,15 @@ func (p *Process) one(seg *remora.Seg) bool {
 
 // following is transfer for a handle that goes on after an execve.
 func (p *Process) following(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-	p.execMu.RLock()
-	as := p.as
-	n, err := p.transfer(ctx, op, segs)
-	p.execMu.RUnlock()
+	as := p.take()
+	defer as.drop()
+	n, err := p.transfer(ctx, as, op, segs)
 	if !lost(segs) || !p.follow(as) {
 		return n, err
 	}
-	p.execMu.RLock()
-	defer p.execMu.RUnlock()
-	return p.transfer(ctx, op, segs)
+	fresh := p.take()
+	defer fresh.drop()
+	return p.transfer(ctx, fresh, op, segs)
 }
 
 func lost(segs []remora.Seg) bool {
@@ -87,12 +86,12 @@ func lost(segs []remora.Seg) bool {
 }
 
 // transfer moves segs through the door in use.
-func (p *Process) transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+func (p *Process) transfer(ctx context.Context, as *addressSpace, op remora.Op, segs []remora.Seg) (int64, error) {
 	r, _ := p.runs.Get().(*run)
 	if r == nil {
 		r = new(run)
 	}
-	r.p, r.as, r.ctx, r.op, r.async = p, p.as, ctx, op, ctx.Done() != nil
+	r.p, r.as, r.ctx, r.op, r.async = p, as, ctx, op, ctx.Done() != nil
 	n, err := r.transfer(segs)
 	r.p, r.as, r.ctx = nil, nil, nil
 	p.runs.Put(r)

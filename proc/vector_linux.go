@@ -119,7 +119,10 @@ func (r *run) window(segs []remora.Seg, off int) (taken, part int, how windowEnd
 		b.load(segs)
 	}
 	how = r.drive(segs[:taken], off)
-	if how == windowLeft {
+	if how == windowLeft { // and the batch with it
+		if r.gone() {
+			disown(segs[:taken], off)
+		}
 		return taken, 0, how
 	}
 	b.unpoint()
@@ -139,6 +142,17 @@ func (r *run) window(segs []remora.Seg, off int) (taken, part int, how windowEnd
 		part = 0
 	}
 	return taken, part, how
+}
+
+// disown takes back what was counted for a target that is another one, of a window in
+// which a call was left behind; what is in doubt stays so.
+func disown(segs []remora.Seg, off int) {
+	for i := range segs {
+		if s := &segs[i]; len(s.Buf) > 0 && s.Err != remora.ErrInDoubt {
+			s.N, s.Err = off, remora.ErrGone
+		}
+		off = 0
+	}
 }
 
 // drive makes the calls for the batch, and settles every element.
@@ -161,7 +175,7 @@ func (r *run) drive(segs []remora.Seg, off int) windowEnd {
 			break
 		}
 		if errno != 0 && errno != linux.EFAULT {
-			if r.p.reroute(errno) {
+			if r.p.reroute(r.as, errno) {
 				return windowReroute
 			}
 		} else {

@@ -47,6 +47,9 @@ func (g *Gate) Admit(op, ops remora.Op, writable bool) error {
 	return err
 }
 
+// Inside gives the number of calls inside.
+func (g *Gate) Inside() int { return int(g.state.Load() &^ closing) }
+
 // Closed says whether Close has begun.
 func (g *Gate) Closed() bool { return g.state.Load() >= closing }
 
