@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	specimen.Main(stuckJob)
+	specimen.Main(stuckJob, specimen.Job{Name: "read", Run: readJob})
 	os.Exit(m.Run())
 }
 
