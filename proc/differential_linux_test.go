@@ -21,12 +21,12 @@ import (
 // memtest.Sparse with the same layout, and holds counts, causes, bytes and what was
 // not to be touched against one another. The environment may say more:
 //
-//	REMORA_VECTORS  how many vectors; a million take some twenty minutes
+//	REMORA_VECTORS  how many vectors; a million take five minutes on two processors
 //	REMORA_SEED     of all that is random; printed
 //	REMORA_LAYOUT   only this layout, of that seed
 
 const (
-	diffVectors   = 6000
+	diffVectors   = 8000
 	diffPerLayout = 125
 	diffSeed      = 1
 	diffWorkers   = 2 // processes

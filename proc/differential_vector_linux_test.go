@@ -132,6 +132,9 @@ func (g *diffGen) next() *diffVector {
 	}
 	v.got, v.want = v.got[:0], v.want[:0]
 	total, longest, count := 0, 1<<20, g.count(v.way)
+	if count == 1 && v.op > 0 && g.rnd.IntN(2) == 0 {
+		v.op = 0 // one plain read has ways of its own
+	}
 	g.big = v.way != diffPtrace && g.lay.pieces[g.lay.longest].Size > 1<<20 && g.rnd.IntN(8) == 0
 	for len(v.got) < count {
 		n := min(g.length(), longest)
@@ -174,6 +177,8 @@ func (g *diffGen) count(way int) int {
 		return 4 + g.rnd.IntN(20)
 	}
 	switch n := g.rnd.IntN(1000); {
+	case n < 100:
+		return 1
 	case n < 450:
 		return 1 + g.rnd.IntN(8)
 	case n < 880:
