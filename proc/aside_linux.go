@@ -4,6 +4,7 @@ package proc
 
 import (
 	"context"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -17,15 +18,16 @@ import (
 const maxAside = 8
 
 // callers makes system calls aside: in a thread of their own, on a buffer of ours,
-// so that a caller whose context ends can leave one behind.
+// so that a caller whose context ends can leave one behind. All that it needs is made
+// with the first call, so that no later one allocates, however long it takes.
 type callers struct {
-	once    sync.Once
-	slots   chan struct{} // one for each call under way
-	jobs    chan *job
-	quit    chan struct{}
-	workers atomic.Int32
-	left    atomic.Int32 // calls left behind that have not ended
-	pool    sync.Pool    // of *job
+	once  sync.Once
+	slots chan struct{} // one for each job that is not idle
+	mu    sync.Mutex
+	idle  []*job // the one used last is at the end
+	jobs  chan *job
+	quit  chan struct{}
+	left  atomic.Int32 // calls left behind that have not ended
 }
 
 // job is a call made aside. It owns what the kernel reads and writes.
@@ -51,86 +53,85 @@ func (c *callers) open() {
 	c.slots = make(chan struct{}, maxAside)
 	c.jobs = make(chan *job)
 	c.quit = make(chan struct{})
+	page := os.Getpagesize()
+	pages := make([]byte, maxAside*page) // what creep needs
+	for i := range maxAside {
+		c.idle = append(c.idle, &job{done: make(chan struct{}, 1), buf: pages[i*page : (i+1)*page : (i+1)*page]})
+		go c.work()
+	}
 }
 
 func (c *callers) close() {
-	c.once.Do(c.open)
+	c.once.Do(func() { c.quit = make(chan struct{}) })
 	close(c.quit)
 }
 
 // stuck gives the number of calls that were left behind and have not ended.
 func (c *callers) stuck() int { return int(c.left.Load()) }
 
-func (c *callers) get() *job {
-	c.once.Do(c.open)
-	if j, _ := c.pool.Get().(*job); j != nil {
+// get gives a job to fill in and hand over, or nil when ctx ended before there was
+// room for one more call. It ends with put.
+func (c *callers) get(ctx context.Context) *job {
+	if j := c.tryGet(); j != nil {
 		return j
 	}
-	return &job{done: make(chan struct{}, 1)}
+	select {
+	case c.slots <- struct{}{}:
+		return c.pop()
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// tryGet is get for a call that can be done without.
+func (c *callers) tryGet() *job {
+	c.once.Do(c.open)
+	select {
+	case c.slots <- struct{}{}:
+		return c.pop()
+	default:
+		return nil
+	}
+}
+
+func (c *callers) pop() *job {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(c.idle) - 1
+	j := c.idle[last]
+	c.idle = c.idle[:last]
+	return j
 }
 
 func (c *callers) put(j *job) {
 	j.call, j.batch = call{}, nil
-	c.pool.Put(j)
+	c.mu.Lock()
+	c.idle = append(c.idle, j)
+	c.mu.Unlock()
+	<-c.slots
 }
 
-// start hands j to a worker. It gives false when ctx ended before there was room
-// for one more call.
-func (c *callers) start(ctx context.Context, j *job) bool {
-	select {
-	case c.slots <- struct{}{}:
-	default:
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	c.hand(j)
-	return true
-}
-
-// tryStart is start for a call that can be done without.
-func (c *callers) tryStart(j *job) bool {
-	select {
-	case c.slots <- struct{}{}:
-		c.hand(j)
-		return true
-	default:
-		return false
-	}
-}
-
+// hand hands j to a worker. There are as many as jobs, so one of them is free.
 func (c *callers) hand(j *job) {
 	j.state.Store(jobRunning)
-	select {
-	case c.jobs <- j:
-		return
-	default:
-	}
-	if c.workers.Add(1) <= maxAside {
-		go c.work(j)
-		return
-	}
-	c.workers.Add(-1)
 	c.jobs <- j
 }
 
 // work makes calls until Close.
-func (c *callers) work(j *job) {
+func (c *callers) work() {
 	for {
+		var j *job
+		select {
+		case j = <-c.jobs:
+		case <-c.quit:
+			return
+		}
 		j.make()
-		<-c.slots
 		if j.state.CompareAndSwap(jobRunning, jobDone) {
 			j.done <- struct{}{}
 		} else {
 			c.left.Add(-1)
 			c.put(j)
-		}
-		select {
-		case j = <-c.jobs:
-		case <-c.quit:
-			return
 		}
 	}
 }
@@ -175,7 +176,10 @@ func (c *callers) wait(ctx context.Context, j *job) (ended bool) {
 // context's own, ErrInDoubt for a write, or ErrBusy.
 func (r *run) aside(c call, buf []byte) (n int, errno linux.Errno, err error) {
 	calls := &r.p.calls
-	j := calls.get()
+	j := calls.get(r.ctx)
+	if j == nil {
+		return 0, 0, remora.ErrBusy
+	}
 	j.call = c
 	if cap(j.buf) < len(buf) {
 		j.buf = make([]byte, min(2*len(buf), xfer.ChunkBytes))
@@ -187,13 +191,7 @@ func (r *run) aside(c call, buf []byte) (n int, errno linux.Errno, err error) {
 	if c.as != nil {
 		c.as.hold() // until the call has ended, be it after Close
 	}
-	if !calls.start(r.ctx, j) {
-		if c.as != nil {
-			c.as.drop()
-		}
-		calls.put(j)
-		return 0, 0, remora.ErrBusy
-	}
+	calls.hand(j)
 	if !calls.wait(r.ctx, j) {
 		if c.write {
 			return 0, 0, remora.ErrInDoubt
@@ -211,14 +209,14 @@ func (r *run) aside(c call, buf []byte) (n int, errno linux.Errno, err error) {
 // vmAside is vm made aside. The batch goes with the call when it is left behind.
 func (r *run) vmAside(segs []remora.Seg, i int) (n int, errno linux.Errno, left bool) {
 	c := &r.p.calls
-	j := c.get()
-	j.call = call{write: r.write(), pid: r.p.call}
-	j.batch, j.from = r.batch, i
-	if !c.start(r.ctx, j) {
-		c.put(j)
+	j := c.get(r.ctx)
+	if j == nil {
 		r.leftAt(segs, i, 0, remora.ErrBusy)
 		return 0, 0, true
 	}
+	j.call = call{write: r.write(), pid: r.p.call}
+	j.batch, j.from = r.batch, i
+	c.hand(j)
 	elem, at, ended := i, 0, false
 	if r.canCreep(i) {
 		elem, at, ended = r.waitCreeping(segs, i, j)

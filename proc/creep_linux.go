@@ -67,16 +67,13 @@ func (r *run) creep(segs []remora.Seg, i int, j *job) (elem, at int, ended bool)
 		for at < int(e.size) {
 			a := e.addr + remora.Addr(at)
 			size := min(page-int(uint64(a)%uint64(page)), int(e.size)-at)
-			step := c.get()
-			step.call = call{door: DoorVM, pid: r.p.call, addr: a}
-			if cap(step.buf) < page {
-				step.buf = make([]byte, page)
-			}
-			step.buf = step.buf[:size]
-			if !c.tryStart(step) {
-				c.put(step)
+			step := c.tryGet()
+			if step == nil {
 				return elem, at, false
 			}
+			step.call = call{door: DoorVM, pid: r.p.call, addr: a}
+			step.buf = step.buf[:size]
+			c.hand(step)
 			select {
 			case <-step.done:
 			case <-j.done:
