@@ -111,23 +111,23 @@ func vmaFlags(region remora.Region) uint64 {
 
 // classify says why the byte at a could not be moved, and how far that goes: the
 // range is empty where it is not known.
-func (r *run) classify(a remora.Addr) (remora.Cause, remora.Range) {
+func (r *run) classify(a remora.Addr) (remora.Range, remora.Cause) {
 	pl := r.lookup(a)
 	switch pl.state {
 	case placeGone:
-		return remora.ErrGone, remora.Range{}
+		return remora.Range{}, remora.ErrGone
 	case placeHole:
-		return remora.ErrUnmapped, pl.rng
+		return pl.rng, remora.ErrUnmapped
 	case placeUnknown:
-		return remora.ErrFault, remora.Range{}
+		return remora.Range{}, remora.ErrFault
 	}
 	if r.refuses(pl) {
-		return remora.ErrProtected, pl.rng
+		return pl.rng, remora.ErrProtected
 	}
 	if r.guarded(a) {
-		return remora.ErrGuard, remora.Range{}
+		return remora.Range{}, remora.ErrGuard
 	}
-	return r.backing(a, pl), remora.Range{}
+	return remora.Range{}, r.backing(a, pl)
 }
 
 // refuses says whether the protection of a mapping forbids the operation (R35,

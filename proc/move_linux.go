@@ -38,7 +38,7 @@ func (r *run) Move(_ context.Context, op remora.Op, a remora.Addr, buf []byte) (
 	if errno == 0 {
 		errno = linux.EFAULT
 	}
-	cause, _ := r.failed(errno, a+remora.Addr(got))
+	_, cause := r.failed(errno, a+remora.Addr(got))
 	return got, cause
 }
 
@@ -118,7 +118,7 @@ func (r *run) present(a remora.Addr, n int) (int, error) {
 	if stop > uint64(a) {
 		return int(min(uint64(n), stop-uint64(a))), nil
 	}
-	cause, _ := r.classify(a)
+	_, cause := r.classify(a)
 	if cause == remora.ErrFault {
 		cause = remora.ErrNotPresent
 	}

@@ -119,8 +119,8 @@ func (b *bulk) settle() {
 	case b.cut.Load():
 		s.Err = r.ctx.Err()
 	case b.errno.Load() != 0:
-		s.Err, _ = r.failed(linux.Errno(b.errno.Load()), s.Addr+remora.Addr(s.N))
+		_, s.Err = r.failed(linux.Errno(b.errno.Load()), s.Addr+remora.Addr(s.N))
 	default:
-		s.Err, _ = r.failed(linux.EFAULT, s.Addr+remora.Addr(s.N))
+		_, s.Err = r.failed(linux.EFAULT, s.Addr+remora.Addr(s.N))
 	}
 }

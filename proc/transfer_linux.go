@@ -154,16 +154,16 @@ func (r *run) gone() bool { return !r.p.opts.Unchecked && !r.p.same(r.as) }
 
 // failed turns the error number of a door into the error of the segment that
 // stopped at a. hole is what the map says of the addresses around a.
-func (r *run) failed(errno linux.Errno, a remora.Addr) (cause error, hole remora.Range) {
+func (r *run) failed(errno linux.Errno, a remora.Addr) (hole remora.Range, cause error) {
 	switch errno {
 	case linux.EFAULT, linux.EIO, linux.ERANGE: // the last: beyond the pointers of this build
 		return r.classify(a)
 	case linux.ESRCH:
-		return remora.ErrGone, remora.Range{}
+		return remora.Range{}, remora.ErrGone
 	case linux.EPERM, linux.EACCES:
-		return fs.ErrPermission, remora.Range{}
+		return remora.Range{}, fs.ErrPermission
 	}
-	return errno, remora.Range{}
+	return remora.Range{}, errno
 }
 
 // fits says whether [a, a+n) can be named by a pointer of this build.

@@ -182,7 +182,7 @@ func (r *run) drive(segs []remora.Seg, off int) windowEnd {
 			errno = linux.EFAULT
 		}
 		at := b.elems[i].addr + remora.Addr(n)
-		cause, hole := r.failed(errno, at)
+		hole, cause := r.failed(errno, at)
 		if cause == remora.ErrGone {
 			return windowGone
 		}
