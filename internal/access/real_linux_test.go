@@ -452,7 +452,7 @@ func zombie(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-func TestDecideAgreesWithTheKernel(t *testing.T) {
+func TestKernelAgreesWithDecide(t *testing.T) {
 	requireRoot(t)
 	w := newWorld(t)
 	w.hold("a", "", 1000, nil)
@@ -535,8 +535,8 @@ func TestDecideAgreesWithTheKernel(t *testing.T) {
 	}
 }
 
-// TestGatherExplainsARealRefusal holds the explanation, not only the verdict, on a live pair.
-func TestGatherExplainsARealRefusal(t *testing.T) {
+// TestKernelRefusalIsExplained holds the explanation, not only the verdict, on a live pair.
+func TestKernelRefusalIsExplained(t *testing.T) {
 	requireRoot(t)
 	w := newWorld(t)
 	target := w.start(role{Name: "target", UID: ids(1000, 1000, 1000), GID: ids(1000, 1000, 1000), Permitted: caps(0), Dumpable: 0})
