@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func complete(ctx context.Context, c *Command, args []string, word string) ([]co
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	case "SHELL":
-		return shells(), cobra.ShellCompDirectiveNoFileComp
+		return slices.DeleteFunc(shells(), func(s string) bool { return !strings.HasPrefix(s, word) }), cobra.ShellCompDirectiveNoFileComp
 	}
 	return nil, cobra.ShellCompDirectiveDefault
 }
