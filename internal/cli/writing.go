@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func (e *refusal) Unwrap() error { return e.err }
 func (w *writing) run() (Result, error) {
 	old, lookErr := w.look(len(w.data))
 	if w.ctx.Err() != nil {
-		return nil, context.Cause(w.ctx)
+		return nil, &refusal{cmp.Or(lookErr, context.Cause(w.ctx))}
 	}
 	if err := w.mayWrite(old, lookErr); err != nil {
 		return nil, &refusal{err}
