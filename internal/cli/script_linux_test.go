@@ -65,7 +65,6 @@ func TestScripts(t *testing.T) {
 			// The race detector would have each program wait a second before it ends.
 			env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 			env.Values[stageKey{}] = &stage{t: env.T()}
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // else the race detector waits a second at each end
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
