@@ -32,6 +32,7 @@ type tracer struct {
 	depth  int // stops that have not been resumed
 	closed bool
 	quit   chan struct{} // closed with closed
+	solo   chan struct{} // held by the transfer that has the process stopped
 
 	// turn is held by who uses what follows. A call that was given up keeps it until
 	// serve is done with that call.
@@ -94,6 +95,7 @@ func newTracer(pid int) *tracer {
 	t := &tracer{
 		pid:  pid,
 		quit: make(chan struct{}),
+		solo: make(chan struct{}, 1),
 		turn: make(chan struct{}, 1),
 		call: make(chan struct{}),
 		done: make(chan struct{}, 1),
@@ -116,7 +118,7 @@ func (t *tracer) stop(ctx context.Context) error {
 	if nested, err := t.nest(); nested || err != nil {
 		return err
 	}
-	if err := t.enter(ctx); err != nil {
+	if err := t.enter(ctx, t.turn); err != nil {
 		return err
 	}
 	if nested, err := t.nest(); nested || err != nil { // somebody else was first
@@ -138,6 +140,24 @@ func (t *tracer) stop(ctx context.Context) error {
 	}
 	t.leave()
 	return err
+}
+
+// begin is stop for one transfer, and finish its resume. Transfers stop the process in
+// turns: side by side, each within the stop of another, they would never let it run.
+func (t *tracer) begin(ctx context.Context) error {
+	if err := t.enter(ctx, t.solo); err != nil {
+		return err
+	}
+	err := t.stop(ctx)
+	if err != nil {
+		<-t.solo
+	}
+	return err
+}
+
+func (t *tracer) finish() {
+	_ = t.resume()
+	<-t.solo
 }
 
 // nest counts a stop inside another.
@@ -162,7 +182,7 @@ func (t *tracer) allowed(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	if err := t.enter(ctx); err != nil {
+	if err := t.enter(ctx, t.turn); err != nil {
 		return err
 	}
 	if depth, closed := t.held(); depth > 0 || closed {
@@ -278,10 +298,10 @@ func errnoOfStop(ctx context.Context, err error) linux.Errno {
 	return linux.ESRCH
 }
 
-// enter takes the turn.
-func (t *tracer) enter(ctx context.Context) error {
+// enter takes a turn.
+func (t *tracer) enter(ctx context.Context, turn chan<- struct{}) error {
 	select {
-	case t.turn <- struct{}{}:
+	case turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 	case <-t.quit:

@@ -129,8 +129,8 @@ func (r *run) transfer(segs []remora.Seg) (int64, error) {
 	}
 	if r.doorFor(r.op) == DoorPtrace && !empty(segs) {
 		// One stop for them all. Where that fails, the first move fails too, and says why.
-		if r.p.tracer.stop(r.ctx) == nil {
-			defer r.p.tracer.resume()
+		if r.p.tracer.begin(r.ctx) == nil {
+			defer r.p.tracer.finish()
 		}
 	}
 	return xfer.Each(r.ctx, r.op, segs, r)
