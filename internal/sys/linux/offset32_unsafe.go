@@ -26,5 +26,10 @@ func seek(fd int, off uint64) Errno {
 	// at lives for the whole call: it is an argument of the system call.
 	_, _, errno := unix.Syscall6(unix.SYS__LLSEEK, uintptr(fd),
 		uintptr(off>>32), uintptr(off&0xffffffff), uintptr(unsafe.Pointer(&at)), unix.SEEK_SET, 0)
+	if off >= 1<<63 && errno == Errno(-uint32(off)) {
+		// The kernel gives a position above 2^63 as its low half, even where
+		// that is the same as an error number (_llseek in fs/read_write.c).
+		return 0
+	}
 	return errno
 }
