@@ -138,7 +138,8 @@ func (c *callers) work() {
 
 func (j *job) make() {
 	if b := j.batch; b != nil {
-		j.n, j.errno = linux.VM(j.write, j.pid, b.local[j.from:b.n], b.remote[j.from:b.n])
+		local, remote := b.from(nil, j.from) // all of it is in bounce
+		j.n, j.errno = linux.VM(j.write, j.pid, local, remote)
 		return
 	}
 	j.n, j.errno = j.call.make(j.buf)
@@ -229,7 +230,7 @@ func (r *run) vmAside(segs []remora.Seg, i int) (n int, errno linux.Errno, left 
 			cause = remora.ErrInDoubt
 		}
 		for k := i; k < elem; k++ {
-			r.batch.settle(segs, k, int(r.batch.elems[k].size), cause, false)
+			r.batch.settle(segs, k, r.batch.size(k), cause, false)
 		}
 		r.leftAt(segs, elem, at, cause)
 		r.batch = nil

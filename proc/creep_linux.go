@@ -25,8 +25,8 @@ func (r *run) canCreep(i int) bool {
 		return false
 	}
 	page := uint64(r.p.info.Granule)
-	first := uint64(b.elems[i].addr)
-	last := first + uint64(b.elems[i].size) - 1
+	first := uint64(b.addr(i))
+	last := first + uint64(b.size(i)) - 1
 	return i+1 < b.n || first&^(page-1) != last&^(page-1)
 }
 
@@ -63,10 +63,9 @@ func (r *run) creep(segs []remora.Seg, i int, j *job) (elem, at int, ended bool)
 	c, b := &r.p.calls, r.batch
 	page := int(r.p.info.Granule)
 	for elem = i; elem < b.n; elem, at = elem+1, 0 {
-		e := &b.elems[elem]
-		for at < int(e.size) {
-			a := e.addr + remora.Addr(at)
-			size := min(page-int(uint64(a)%uint64(page)), int(e.size)-at)
+		for at < b.size(elem) {
+			a := b.addr(elem) + remora.Addr(at)
+			size := min(page-int(uint64(a)%uint64(page)), b.size(elem)-at)
 			step := c.tryGet()
 			if step == nil {
 				return elem, at, false
@@ -99,23 +98,4 @@ func (r *run) creep(segs []remora.Seg, i int, j *job) (elem, at int, ended bool)
 		}
 	}
 	return elem, at, false
-}
-
-// deliver copies data, found at bytes into element i, to the segments it is for.
-func (b *batch) deliver(segs []remora.Seg, i, at int, data []byte) {
-	e := &b.elems[i]
-	from := e.addr + remora.Addr(at)
-	for j := e.first; j >= 0; j = b.next[j] {
-		s := &segs[j]
-		a := s.Addr + remora.Addr(s.N)
-		if a >= from {
-			if skip := uint64(a - from); skip < uint64(len(data)) {
-				copy(s.Buf[s.N:], data[skip:])
-			}
-			continue
-		}
-		if into := s.N + int(from-a); into < len(s.Buf) {
-			copy(s.Buf[into:], data)
-		}
-	}
 }

@@ -55,9 +55,11 @@ func (p *Process) open() error {
 		Writable:  p.opts.Write,
 		Live:      true,
 	}
-	short := Door(p.door.Load()) == DoorVM && !p.opts.FollowExec
+	door := Door(p.door.Load())
+	short := door == DoorVM && !p.opts.FollowExec
 	p.quick = short && !p.opts.shares()
 	p.sharing = short && p.opts.shares() && p.as.query
+	p.quickForce = door != DoorPtrace && !p.opts.FollowExec && p.opts.Unchecked && p.as.mem >= 0
 	if p.exited() {
 		return p.noProcess("exited while it was being opened", remora.ErrGone)
 	}

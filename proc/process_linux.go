@@ -25,11 +25,12 @@ type Process struct {
 	tgid int // of the process
 	call int // the thread whose id process_vm_* gets: one that has the address space
 
-	pidfd    int
-	quick    bool // the door is process_vm_*, with nothing that a single read must heed
-	sharing  bool // the same, for reads of shared mappings that are mapped here too
-	door     atomic.Uint32
-	doorNote string // why it is this door, for people
+	pidfd      int
+	quick      bool // the door is process_vm_*, with nothing that a single read must heed
+	quickForce bool // the same for forced reads by /proc/PID/mem
+	sharing    bool // the same, for reads of shared mappings that are mapped here too
+	door       atomic.Uint32
+	doorNote   string // why it is this door, for people
 
 	// as holds the descriptors of the address space. It changes only under execMu,
 	// and only with FollowExec; take gives it then.

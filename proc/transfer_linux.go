@@ -16,8 +16,8 @@ import (
 // Transfer moves segs; see remora.Space for the contract.
 func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
 	p := s.Process
-	if op == remora.Read && len(segs) == 1 {
-		if seg := &segs[0]; p.short(ctx, seg) {
+	if op&^remora.Force == remora.Read && len(segs) == 1 {
+		if seg := &segs[0]; p.short(ctx, op, seg) {
 			return int64(seg.N), nil
 		}
 	}
@@ -40,8 +40,11 @@ const small = 16 << 10
 // short is the short way for one small read. It gives false, with nothing that
 // matters changed, where that is closed, or when the read was not complete: the long
 // way then finds out why.
-func (p *Process) short(ctx context.Context, seg *remora.Seg) bool {
-	if p.sharing {
+func (p *Process) short(ctx context.Context, op remora.Op, seg *remora.Seg) bool {
+	switch {
+	case op == remora.Force:
+		return p.quickForce && ctx.Done() == nil && p.oneForced(seg)
+	case p.sharing:
 		return p.sharedOne(seg, ctx.Done() != nil)
 	}
 	return p.quick && ctx.Done() == nil && p.one(seg)
@@ -56,6 +59,25 @@ func (p *Process) one(seg *remora.Seg) bool {
 	seg.N, seg.Err = 0, nil
 	moved, _ := linux.VMOne(false, p.call, seg.Buf, uint64(seg.Addr))
 	ok := moved == n && (p.opts.Unchecked || p.same(p.as))
+	if ok {
+		seg.N = n
+	}
+	p.gate.Leave()
+	return ok
+}
+
+// oneForced is short by /proc/PID/mem.
+func (p *Process) oneForced(seg *remora.Seg) bool {
+	n := len(seg.Buf)
+	if n == 0 || n > small || seg.Addr >= 1<<63 || !p.gate.Enter() {
+		return false
+	}
+	seg.N, seg.Err = 0, nil
+	moved := 0
+	if p.forcing() {
+		moved, _ = linux.Mem(false, p.as.mem, seg.Buf, uint64(seg.Addr))
+	}
+	ok := moved == n
 	if ok {
 		seg.N = n
 	}

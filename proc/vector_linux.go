@@ -125,7 +125,7 @@ func (r *run) window(segs []remora.Seg, off int) (taken, part int, how windowEnd
 		}
 		return taken, 0, how
 	}
-	b.unpoint()
+	b.local.Reset() // forgets the caller's buffers
 	if how != windowGone && r.gone() {
 		how = windowGone
 	}
@@ -165,10 +165,12 @@ func (r *run) drive(segs []remora.Seg, off int) windowEnd {
 		if left {
 			return windowLeft
 		}
-		for i < b.n && n >= int(b.elems[i].size) {
-			size := int(b.elems[i].size)
-			b.settle(segs, i, size, nil, read)
-			n -= size
+		if n == b.bytes && b.pooled == 0 { // every segment says so already
+			return windowDone
+		}
+		for i < b.n && n >= b.size(i) {
+			b.settle(segs, i, b.size(i), nil, read)
+			n -= b.size(i)
 			i++
 		}
 		if i == b.n {
@@ -181,7 +183,7 @@ func (r *run) drive(segs []remora.Seg, off int) windowEnd {
 		} else {
 			errno = linux.EFAULT
 		}
-		at := b.elems[i].addr + remora.Addr(n)
+		at := b.addr(i) + remora.Addr(n)
 		hole, cause := r.failed(errno, at)
 		if cause == remora.ErrGone {
 			return windowGone
@@ -204,7 +206,7 @@ func (r *run) stopped(segs []remora.Seg, i, n int, cause error, hole remora.Rang
 		xfer.Abandon(segs, int(b.elems[i].first)+1, remora.ErrStopped)
 		return b.n
 	}
-	for i++; i < b.n && hole.Contains(b.elems[i].addr); i++ {
+	for i++; i < b.n && hole.Contains(b.addr(i)); i++ {
 		b.settle(segs, i, 0, cause, read)
 	}
 	return i
@@ -216,7 +218,7 @@ func (r *run) vm(segs []remora.Seg, i int) (n int, errno linux.Errno, left bool)
 	if r.async {
 		return r.vmAside(segs, i)
 	}
-	b := r.batch
-	n, errno = linux.VM(r.write(), r.p.call, b.local[i:b.n], b.remote[i:b.n])
+	local, remote := r.batch.from(segs, i)
+	n, errno = linux.VM(r.write(), r.p.call, local, remote)
 	return n, errno, false
 }

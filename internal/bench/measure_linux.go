@@ -3,10 +3,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/remora-go/remora/internal/sys/linux"
 )
 
 // result is what the rounds of one row came to.
@@ -18,8 +21,15 @@ type result struct {
 }
 
 // measure runs a row: so often in each round that one side takes about each.
-func measure(t *twin, r row, rounds int, each time.Duration) (result, error) {
-	res := result{row: r}
+func measure(t *twin, r row, rounds int, each time.Duration) (res result, err error) {
+	res = result{row: r}
+	if !r.wide {
+		runtime.LockOSThread() // place is about threads
+		defer func() {
+			err = cmp.Or(err, linux.Place(linux.ThreadID()))
+			runtime.UnlockOSThread()
+		}()
+	}
 	if r.load != nil {
 		if err := t.load(r.load); err != nil {
 			return res, err
@@ -32,6 +42,9 @@ func measure(t *twin, r row, rounds int, each time.Duration) (result, error) {
 	var before, after runtime.MemStats
 	for i := range rounds + 1 {
 		var here float64
+		if err := place(t, r, i/2); err != nil {
+			return res, err
+		}
 		first := i%2 == 0 // take turns in who is first
 		if first {
 			if here, err = timeHere(r, n, &before, &after); err != nil {
@@ -59,6 +72,19 @@ func measure(t *twin, r row, rounds int, each time.Duration) (result, error) {
 		}
 	}
 	return res, nil
+}
+
+// place puts both sides of a row on the same processor, a different one every other
+// round: no two of them are equally fast at a time. A wide row is not bound to any.
+func place(t *twin, r row, round int) error {
+	var where []int
+	if !r.wide {
+		where = []int{round % runtime.NumCPU()}
+	}
+	if err := linux.Place(linux.ThreadID(), where...); err != nil {
+		return err
+	}
+	return linux.Place(t.cmd.Process.Pid, where...)
 }
 
 // times gives the number of times that the twin does in about the given time.

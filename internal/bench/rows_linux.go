@@ -21,6 +21,7 @@ type row struct {
 	here  func(n int) error                     // nil: the twin alone, for calibration
 	there func(t *twin, n int) (command string) // the command that does it n times
 	bytes int                                   // moved each time, for rows about bandwidth
+	wide  bool                                  // it needs more than one thread
 }
 
 // sizes of memory
@@ -106,6 +107,12 @@ func (b *bench) one(name, limit string, p *proc.Process, ctx context.Context, op
 	return r
 }
 
+// wide is a row that needs more than one thread.
+func wide(r row) row {
+	r.wide = true
+	return r
+}
+
 func (b *bench) bulkRows() ([]row, error) {
 	p, err := b.open(proc.Options{})
 	if err != nil {
@@ -119,8 +126,8 @@ func (b *bench) bulkRows() ([]row, error) {
 	return []row{
 		b.one("16 MiB", "at most 1.03", p, ctx, remora.Read, a, bulk),
 		b.one("256 MiB", "at most 1.03", p, ctx, remora.Read, a, large),
-		b.one("16 MiB, Parallel 2", "at most 0.74", two, ctx, remora.Read, a, bulk),
-		b.one("256 MiB, Parallel 2", "at most 0.74", two, ctx, remora.Read, a, large),
+		wide(b.one("16 MiB, Parallel 2", "at most 0.74", two, ctx, remora.Read, a, bulk)),
+		wide(b.one("256 MiB, Parallel 2", "at most 0.74", two, ctx, remora.Read, a, large)),
 	}, nil
 }
 
@@ -140,8 +147,8 @@ func (b *bench) smallRows() ([]row, error) {
 		b.one("8 bytes, Unchecked", "at most 1.25", unchecked, ctx, remora.Read, a, word),
 		b.one("8 bytes", "at most 1.65", p, ctx, remora.Read, a, word),
 		b.one("8 bytes, Force and Unchecked", "at most 1.00", unchecked, ctx, remora.Force, a, word),
-		b.one("8 bytes, a context that can end", "", p, ends, remora.Read, a, word),
-		b.one("8 bytes, such a context, Unchecked", "", unchecked, ends, remora.Read, a, word),
+		wide(b.one("8 bytes, a context that can end", "", p, ends, remora.Read, a, word)),
+		wide(b.one("8 bytes, such a context, Unchecked", "", unchecked, ends, remora.Read, a, word)),
 		b.one("4 KiB", "", p, ctx, remora.Read, b.private.Start, 4<<10),
 	}, nil
 }
@@ -154,12 +161,21 @@ func (b *bench) scatter(perPage int, sorted bool) []remora.Seg {
 	for _, page := range b.random.Perm(pages)[:vector/perPage] {
 		for _, slot := range b.random.Perm(int(b.page) / word)[:perPage] {
 			a := b.private.Start + remora.Addr(uint64(page)*b.page+uint64(slot)*word)
-			segs = append(segs, remora.Seg{Addr: a, Buf: make([]byte, word)})
+			segs = append(segs, remora.Seg{Addr: a})
 		}
 	}
 	b.random.Shuffle(len(segs), func(i, j int) { segs[i], segs[j] = segs[j], segs[i] })
 	if sorted {
 		slices.SortFunc(segs, func(x, y remora.Seg) int { return cmp.Compare(x.Addr, y.Addr) })
+	}
+	return packed(segs)
+}
+
+// packed gives each of segs a word of memory, one behind the other as in the twin.
+func packed(segs []remora.Seg) []remora.Seg {
+	words := make([]byte, word*len(segs))
+	for i := range segs {
+		segs[i].Buf = words[i*word:][:word]
 	}
 	return segs
 }
@@ -169,9 +185,9 @@ func (b *bench) scatter(perPage int, sorted bool) []remora.Seg {
 func (b *bench) holes() []remora.Seg {
 	segs := make([]remora.Seg, 0, vector)
 	for _, page := range b.random.Perm(vector) {
-		segs = append(segs, remora.Seg{Addr: b.holed.Start + remora.Addr(uint64(page)*b.page), Buf: make([]byte, word)})
+		segs = append(segs, remora.Seg{Addr: b.holed.Start + remora.Addr(uint64(page)*b.page)})
 	}
-	return segs
+	return packed(segs)
 }
 
 func (b *bench) vectorRows() ([]row, error) {

@@ -45,7 +45,7 @@ var layers = []layer{
 
 	{pkg: "internal/lint", tests: "only"},
 	{pkg: "internal/testsum"},
-	{pkg: "internal/bench", may: ". proc internal/specimen"},
+	{pkg: "internal/bench", may: ". proc internal/specimen internal/sys/*"},
 }
 
 // testModules may be imported by any test.

@@ -28,6 +28,55 @@ func SetLocal(l *Local, buf []byte) {
 	l.SetLen(len(buf))
 }
 
+// Stream is the caller's side of a vector. To the kernel that is one stream of bytes, so
+// buffers that lie one behind the other are one element.
+type Stream struct {
+	vec [IOVMax]Local
+	n   int
+	end uintptr // of the last element, whose length is set when that is known
+}
+
+// Add appends buf, which must not be empty, and gives the element that it is in.
+func (s *Stream) Add(buf []byte) int {
+	if uintptr(unsafe.Pointer(unsafe.SliceData(buf))) != s.end {
+		s.open(buf)
+	}
+	s.end += uintptr(len(buf))
+	return s.n - 1
+}
+
+// open begins a new element at buf.
+func (s *Stream) open(buf []byte) {
+	s.shut()
+	s.vec[s.n].Base = &buf[0]
+	s.end = uintptr(unsafe.Pointer(&buf[0]))
+	s.n++
+}
+
+// shut sets the length of the last element.
+func (s *Stream) shut() {
+	if s.n > 0 {
+		l := &s.vec[s.n-1]
+		l.SetLen(int(s.end - uintptr(unsafe.Pointer(l.Base))))
+	}
+}
+
+// From gives the vector from buf on, which lies in element i. What comes before cannot
+// be had any more.
+func (s *Stream) From(i int, buf []byte) []Local {
+	s.shut()
+	l := &s.vec[i]
+	l.SetLen(int(l.Len) - int(uintptr(unsafe.Pointer(&buf[0]))-uintptr(unsafe.Pointer(l.Base))))
+	l.Base = &buf[0]
+	return s.vec[i:s.n]
+}
+
+// Reset forgets all buffers.
+func (s *Stream) Reset() {
+	clear(s.vec[:s.n])
+	s.n, s.end = 0, 0
+}
+
 // VM is process_vm_readv(2), or process_vm_writev(2) if write. Both vectors hold
 // one to IOVMax elements. It gives the bytes moved, or an error number and
 // nothing moved.
