@@ -5,6 +5,7 @@ package proc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -24,11 +25,19 @@ func (p *Process) refused(act string, err error) error {
 	}
 	e := &remora.AccessError{Target: p.name(), Act: act, Err: err}
 	if d, ok := p.decide(); ok {
-		if step, ok := d.First(); ok {
-			e.Reason, e.Remedy = step.Text, step.Remedy
-		}
+		e.Reason, e.Remedy = reason(d, err)
 	}
 	return e
+}
+
+// reason gives the rule that refused, and what would help. Where none of those that can
+// be seen did, it says so.
+func reason(d access.Decision, err error) (text, remedy string) {
+	if step, ok := d.First(); ok {
+		return step.Text, step.Remedy
+	}
+	return fmt.Sprintf("%v, though every rule that can be seen allows it: some other policy of the system "+
+		"(Landlock, BPF, a sandbox) refuses", err), "try from outside the sandbox"
 }
 
 // decide goes through the rules that decide whether this process may read the

@@ -88,9 +88,8 @@ func (e *examination) doors() {
 		r := e.try(d)
 		if dec, ok := e.decisions[d]; ok {
 			r.Expected = dec.Verdict.String()
-			switch v := dec.Verdict; {
-			case v == access.Allowed && !r.Reads, (v == access.Refused || v == access.Absent) && r.Reads:
-				r.Text += fmt.Sprintf("; the rules below say %q: what refuses or allows it here is not among them", v)
+			if v := dec.Verdict; r.Reads && (v == access.Refused || v == access.Absent) {
+				r.Text += fmt.Sprintf("; the rules below say %q: what allows it here is not among them", v)
 			}
 		}
 		e.found.Doors = append(e.found.Doors, r)
@@ -152,7 +151,7 @@ func (e *examination) why(d proc.Door, err error) (text, remedy string) {
 	if denied.Reason != "" {
 		text += ": " + denied.Reason
 	}
-	if denied.Err != nil {
+	if denied.Err != nil && !strings.Contains(denied.Reason, denied.Err.Error()) {
 		text += fmt.Sprintf(" (%v)", denied.Err)
 	}
 	return text, denied.Remedy
