@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 //	ends HOW                   exit or kill: the specimen is a zombie; gone: not even that
 //	runs                       the specimen calls execve
 //	stuck                      wait until somebody waits for a page of kind missing
+//	resolve ADDR               bring that page
+//	unmap ADDR                 the specimen unmaps that page
 //	interrupt                  SIGINT for the last program in the background
 //	code CODE                  look at the exit code of that program, after wait
 //	core FILE                  write a small ELF core
@@ -69,7 +71,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "refused": refused, "specimen": startSpecimen, "poke": poke, "ends": ends, "runs": runs,
-			"stuck": stuck, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects, "kthread": kthread,
+			"stuck": stuck, "resolve": resolve, "unmap": unmap, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects, "kthread": kthread,
 			"holds": holds, "filtered": filtered,
 		},
 	})
@@ -233,20 +235,35 @@ func stuck(ts *testscript.TestScript, _ bool, _ []string) {
 		_, _, ok, err := on(ts).s.Waiter()
 		ts.Check(err)
 		if ok {
+			on(ts).bg = newest(ts)
 			return
 		}
 	}
 	ts.Fatalf("nobody waits")
 }
 
-func interrupt(ts *testscript.TestScript, _ bool, _ []string) {
+// newest is the program that was last started in the background.
+func newest(ts *testscript.TestScript) *exec.Cmd {
 	all := ts.BackgroundCmds()
 	if len(all) == 0 {
 		ts.Fatalf("nothing runs in the background")
 	}
-	bg := all[len(all)-1]
-	on(ts).bg = bg
-	ts.Check(bg.Process.Signal(os.Interrupt))
+	return all[len(all)-1]
+}
+
+func resolve(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "resolve ADDR")
+	ts.Check(on(ts).s.Resolve(make([]byte, os.Getpagesize()), remora.Addr(number64(ts, args[0]))))
+}
+
+func unmap(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "unmap ADDR")
+	ts.Check(on(ts).s.Unmap(remora.Range{Start: remora.Addr(number64(ts, args[0])), Size: uint64(os.Getpagesize())}))
+}
+
+func interrupt(ts *testscript.TestScript, _ bool, _ []string) {
+	on(ts).bg = newest(ts)
+	ts.Check(on(ts).bg.Process.Signal(os.Interrupt))
 }
 
 func code(ts *testscript.TestScript, neg bool, args []string) {
