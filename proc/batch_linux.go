@@ -23,7 +23,7 @@ type batch struct {
 	n     int // elements
 	bytes int // of all of them, while nothing is collected
 	elems [linux.IOVMax]elem
-	next  [linux.IOVMax]int16 // per segment: the next one of its element, or -1
+	next  [linux.IOVMax]int16 // per segment but the last of its element: the next one
 
 	local  linux.Stream
 	remote [linux.IOVMax]linux.Remote // of each element
@@ -70,7 +70,6 @@ func (b *batch) fill(r *run, segs []remora.Seg, off int, merge bool) (taken, par
 		}
 		rest := len(xfer.Reach(s.Addr, s.Buf)) - off
 		size := min(rest, xfer.ChunkBytes-bytes)
-		b.next[taken] = -1
 		if size > 0 {
 			b.add(s.Addr+remora.Addr(off), s.Buf[off:off+size], taken)
 		}
@@ -160,12 +159,12 @@ func (b *batch) gather(segs []remora.Seg, i int, page uint64) (n, bytes int) {
 		s.N, s.Err = int(size), nil
 	}
 	last := int16(i + n - 1)
-	b.next[last] = -1
 	k := b.collector(start, page)
 	switch {
 	case k < 0 && n == 1:
-		b.add(s.Addr, s.Buf, i)
-		return n, bytes
+		e := b.element(s.Addr, len(s.Buf), i, last)
+		e.local = int16(b.local.Add(s.Buf))
+		return 1, bytes
 	case k < 0:
 		b.pool(b.element(remora.Addr(start+lo), int(hi-lo), i, last), page)
 		return n, bytes
@@ -254,7 +253,7 @@ func (b *batch) settle(segs []remora.Seg, i, n int, cause error, read bool) {
 		return // as the segments say
 	}
 	stop := b.addr(i) + remora.Addr(n)
-	for j := e.first; j >= 0; j = b.next[j] {
+	for j := e.first; ; j = b.next[j] {
 		s := &segs[j]
 		if s.Addr >= stop {
 			s.N = 0
@@ -262,28 +261,32 @@ func (b *batch) settle(segs []remora.Seg, i, n int, cause error, read bool) {
 			s.N = min(s.N, int(stop-s.Addr))
 		}
 		s.Err = end(s, cause)
+		if j == e.last {
+			return
+		}
 	}
 }
 
 // deliver copies data, found at bytes into element i, to the segments it is for.
 func (b *batch) deliver(segs []remora.Seg, i, at int, data []byte) {
+	e := &b.elems[i]
 	from := b.addr(i) + remora.Addr(at)
-	for j := b.elems[i].first; j >= 0; j = b.next[j] {
+	for j := e.first; ; j = b.next[j] {
 		s := &segs[j]
 		if s.Addr < from {
 			if into := uint64(from - s.Addr); into < uint64(len(s.Buf)) {
 				copy(s.Buf[into:], data)
 			}
-			continue
+		} else if skip := uint64(s.Addr - from); skip < uint64(len(data)) {
+			rest := data[skip:]
+			if len(s.Buf) == 8 && len(rest) >= 8 { // most often a pointer; quicker than a call
+				binary.NativeEndian.PutUint64(s.Buf, binary.NativeEndian.Uint64(rest))
+			} else {
+				copy(s.Buf, rest)
+			}
 		}
-		skip := uint64(s.Addr - from)
-		if skip >= uint64(len(data)) {
-			continue
-		}
-		if rest := data[skip:]; len(s.Buf) == 8 && len(rest) >= 8 { // most often a pointer; quicker than a call
-			binary.NativeEndian.PutUint64(s.Buf, binary.NativeEndian.Uint64(rest))
-		} else {
-			copy(s.Buf, rest)
+		if j == e.last {
+			return
 		}
 	}
 }
