@@ -29,7 +29,8 @@ func SetLocal(l *Local, buf []byte) {
 }
 
 // Stream is the caller's side of a vector. To the kernel that is one stream of bytes, so
-// buffers that lie one behind the other are one element.
+// buffers that lie one behind the other are one element. Addresses are made numbers here
+// to compare them, and no number is made an address again.
 type Stream struct {
 	vec [IOVMax]Local
 	n   int
@@ -38,19 +39,19 @@ type Stream struct {
 
 // Add appends buf, which must not be empty, and gives the element that it is in.
 func (s *Stream) Add(buf []byte) int {
-	// As in number, which written out is cheap enough to be inlined.
-	if uintptr(unsafe.Pointer(unsafe.SliceData(buf))) != s.end {
-		s.open(buf)
+	p := unsafe.SliceData(buf)               // cheaper than &buf[0], so that the compiler inlines Add
+	if uintptr(unsafe.Pointer(p)) != s.end { // a number to compare
+		s.open(p)
 	}
 	s.end += uintptr(len(buf))
 	return s.n - 1
 }
 
-// open begins a new element at buf.
-func (s *Stream) open(buf []byte) {
+// open begins a new element at p.
+func (s *Stream) open(p *byte) {
 	s.shut()
-	s.vec[s.n].Base = &buf[0]
-	s.end = number(&buf[0])
+	s.vec[s.n].Base = p
+	s.end = uintptr(unsafe.Pointer(p)) // a number to compare
 	s.n++
 }
 
@@ -58,7 +59,7 @@ func (s *Stream) open(buf []byte) {
 func (s *Stream) shut() {
 	if s.n > 0 {
 		l := &s.vec[s.n-1]
-		l.SetLen(int(s.end - number(l.Base)))
+		l.SetLen(int(s.end - uintptr(unsafe.Pointer(l.Base)))) // a difference
 	}
 }
 
@@ -67,14 +68,11 @@ func (s *Stream) shut() {
 func (s *Stream) From(i int, buf []byte) []Local {
 	s.shut()
 	l := &s.vec[i]
-	l.SetLen(int(l.Len) - int(number(&buf[0])-number(l.Base)))
+	// A difference of two addresses.
+	l.SetLen(int(l.Len) - int(uintptr(unsafe.Pointer(&buf[0]))-uintptr(unsafe.Pointer(l.Base))))
 	l.Base = &buf[0]
 	return s.vec[i:s.n]
 }
-
-// number is the address of p, to reckon with. It is made no pointer again, so the
-// memory need not be kept for it.
-func number(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }
 
 // Reset forgets all buffers.
 func (s *Stream) Reset() {
