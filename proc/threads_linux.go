@@ -304,7 +304,9 @@ func (g *threads) traced(tracer int) error {
 	}
 }
 
-// settle waits until every thread known has stopped or ended.
+// settle waits until every thread known has stopped or ended. One may sleep for long
+// before it does; threads that the others made before they stopped are not left to run
+// meanwhile.
 func (g *threads) settle(ctx context.Context) error {
 	for pass := 0; ; pass++ {
 		kept := g.all[:0]
@@ -321,6 +323,11 @@ func (g *threads) settle(ctx context.Context) error {
 		}
 		if err := g.rest(ctx, pass); err != nil {
 			return err
+		}
+		if pass >= spins {
+			if _, err := g.update(true); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -426,9 +426,7 @@ func TestContextEndsStop(t *testing.T) {
 	}
 
 	// When the sleep ends, so does a stop that waits for it.
-	result := make(chan error)
-	go func() { result <- tr.stop(context.Background()) }()
-	await(t, "the others have stopped", func() bool { return strings.Trim(g.states(), "tD") == "" })
+	result := g.stopping(tr)
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", g.pid(), asleep))
 	var child int
 	if _, scanErr := fmt.Sscan(string(text), &child); err != nil || scanErr != nil {
@@ -450,9 +448,7 @@ func TestCloseEndsStop(t *testing.T) {
 	g.ask("asleep")
 	await(t, "a thread sleeps uninterruptibly", func() bool { return strings.Contains(g.states(), "D") })
 	tr := g.tracer()
-	result := make(chan error)
-	go func() { result <- tr.stop(context.Background()) }()
-	await(t, "the others have stopped", func() bool { return strings.Trim(g.states(), "tD") == "" })
+	result := g.stopping(tr)
 	tr.close()
 	if err := <-result; !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("stop: %v", err)

@@ -223,6 +223,21 @@ func (g *target) wantRunning(n int) {
 	})
 }
 
+// stopping begins a stop that cannot end yet, for one thread sleeps uninterruptibly, and
+// waits until the others have stopped.
+func (g *target) stopping(tr *tracer) <-chan error {
+	g.t.Helper()
+	result := make(chan error, 1)
+	go func() { result <- tr.stop(context.Background()) }()
+	await(g.t, "the others have stopped", func() bool {
+		if len(result) > 0 {
+			g.t.Fatalf("stop: %v, with threads in states %q", <-result, g.states())
+		}
+		return strings.Trim(g.states(), "tD") == ""
+	})
+	return result
+}
+
 // await waits for what must come true; the limit only ends a test that has failed.
 func await(t testing.TB, what string, f func() bool) {
 	t.Helper()
