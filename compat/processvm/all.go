@@ -14,17 +14,25 @@ type mover interface {
 	move(local, remote []Iovec) (int, errno.Errno)
 }
 
-// windows hold what of the vectors goes into one call.
-type windows struct{ local, remote [IOVMax]Iovec }
+// many is the scratch of calls that are made one after another.
+type many struct {
+	local, remote [IOVMax]Iovec // what of the vectors goes into one call
+	system        systemMover   // one of the two makes it
+	live          liveMover
+}
 
-var windowPool = sync.Pool{New: func() any { return new(windows) }}
+var manyPool = sync.Pool{New: func() any { return new(many) }}
+
+// done gives the scratch back, with nothing of the caller's.
+func (w *many) done() {
+	w.system, w.live = systemMover{}, liveMover{}
+	manyPool.Put(w)
+}
 
 // all makes calls until either vector is used up, or one fails. It gives the bytes moved and
 // the number of the failure: a call that moved less than it was asked to says nothing, but
 // the next one does.
-func all(m mover, local, remote []Iovec) (uint64, errno.Errno) {
-	w := windowPool.Get().(*windows)
-	defer windowPool.Put(w)
+func (w *many) all(m mover, local, remote []Iovec) (uint64, errno.Errno) {
 	var sum uint64
 	l, r := place{vec: local}, place{vec: remote}
 	for {
@@ -86,12 +94,18 @@ func (m *systemMover) move(local, remote []Iovec) (int, errno.Errno) {
 // past IOVMax elements and past MaxRW bytes. It gives the bytes moved, and the error of Outcome
 // if these are not all. Empty elements are passed over, wherever they point.
 func (s *System) ReadAll(ctx context.Context, caller *Process, pid int, local, remote []Iovec) (uint64, error) {
-	n, e := all(&systemMover{s, ctx, caller, false, pid}, local, remote)
-	return n, outcome(false, pid, local, remote, n, e)
+	return s.all(systemMover{s, ctx, caller, false, pid}, local, remote)
 }
 
 // WriteAll is ReadAll in the other direction.
 func (s *System) WriteAll(ctx context.Context, caller *Process, pid int, local, remote []Iovec) (uint64, error) {
-	n, e := all(&systemMover{s, ctx, caller, true, pid}, local, remote)
-	return n, outcome(true, pid, local, remote, n, e)
+	return s.all(systemMover{s, ctx, caller, true, pid}, local, remote)
+}
+
+func (s *System) all(m systemMover, local, remote []Iovec) (uint64, error) {
+	w := manyPool.Get().(*many)
+	defer w.done()
+	w.system = m
+	n, e := w.all(&w.system, local, remote)
+	return n, outcome(m.write, m.pid, local, remote, n, e)
 }

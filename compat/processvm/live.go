@@ -66,8 +66,10 @@ func WriteAll(pid int, bufs [][]byte, remote []Iovec) (uint64, error) {
 }
 
 func liveAll(write bool, pid int, bufs [][]byte, remote []Iovec) (uint64, error) {
-	b := hold(bufs)
+	b, w := hold(bufs), manyPool.Get().(*many)
 	defer b.release()
-	n, e := all(&liveMover{write, pid}, b.vec, remote)
+	defer w.done()
+	w.live = liveMover{write, pid}
+	n, e := w.all(&w.live, b.vec, remote)
 	return n, outcome(write, pid, b.vec, remote, n, e)
 }
