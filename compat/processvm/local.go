@@ -13,16 +13,19 @@ type iterator struct {
 
 // piece gives the next run of at most n bytes. There must be some left.
 func (it *iterator) piece(n uint64) (a, size uint64) {
-	for it.off == it.vec[0].Len {
-		it.vec, it.off = it.vec[1:], 0
+	for it.vec[0].Len == 0 {
+		it.vec = it.vec[1:]
 	}
 	return it.vec[0].Base + it.off, min(n, it.left, it.vec[0].Len-it.off)
 }
 
-// advance goes on by n bytes, which piece has given.
+// advance goes on by n bytes, which are there.
 func (it *iterator) advance(n uint64) {
-	it.off += n
 	it.left -= n
+	for n += it.off; n > 0 && n >= it.vec[0].Len; it.vec = it.vec[1:] {
+		n -= it.vec[0].Len
+	}
+	it.off = n
 }
 
 // load goes on with a read of the caller's own memory, of which n bytes are done and the
