@@ -62,6 +62,7 @@ type Sparse struct {
 	closed bool
 	maps   []mapping        // disjoint, in address order
 	pages  map[uint64]*page // by page number: what this space has of its own
+	slab   []byte           // memory for pages, not yet given out
 	faults [2][]injected    // for reads and for writes, in address order
 }
 

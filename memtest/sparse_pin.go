@@ -4,7 +4,6 @@ package memtest
 
 import (
 	"context"
-	"slices"
 
 	"github.com/remora-go/remora"
 )
@@ -43,32 +42,18 @@ func (s *Sparse) Pin(ctx context.Context, op remora.Op, r remora.Range) (uint64,
 // pin does it to what is alike from a on, at most n bytes: to the end of a page, or of a
 // mapping where nothing is to be done to its pages.
 func (s *Sparse) pin(op remora.Op, a remora.Addr, n uint64) (uint64, remora.Cause) {
-	if a > s.opt.Last {
-		return 0, remora.ErrUnmapped
+	m, _, n, cause := s.reach(op, a, n)
+	if cause != 0 {
+		return 0, cause
 	}
 	size := uint64(s.opt.PageSize)
 	no := uint64(a) / size
-	m := s.find(a)
-	if m == nil {
-		return 0, remora.ErrUnmapped
-	}
 	end := a | remora.Addr(size-1) // the last byte
-	plain := op&(remora.Write|remora.Resident) == 0 && !s.opt.ReadMaps && m.Object == nil
-	if plain {
+	if op&(remora.Write|remora.Resident) == 0 && !s.opt.ReadMaps && m.Object == nil {
 		end = m.last
 	}
-	if left := uint64(min(end, s.opt.Last) - a); n-1 > left {
+	if left := uint64(end - a); n-1 > left {
 		n = left + 1
-	}
-	list := s.faults[op&remora.Write]
-	if i, found := slices.BinarySearchFunc(list, a, byAddr); found {
-		return 0, list[i].cause
-	} else if i < len(list) {
-		n = min(n, uint64(list[i].addr-a))
-	}
-	p := s.pages[no]
-	if cause := s.refused(op, m, p, a); cause != 0 {
-		return 0, cause
 	}
 	switch {
 	case op&remora.Write != 0:
@@ -77,4 +62,45 @@ func (s *Sparse) pin(op remora.Op, a remora.Addr, n uint64) (uint64, remora.Caus
 		s.page(no).present = true
 	}
 	return n, 0
+}
+
+// MoveFrom writes at a up to n bytes that src, another Sparse, has at b, without a buffer between
+// the two, and says how many. It is a short cut: it stops where either side would fault, or at memory
+// that no page holds yet, and does nothing while src is in use by somebody who writes; a
+// Transfer tells why, and goes on.
+func (s *Sparse) MoveFrom(ctx context.Context, a remora.Addr, src remora.Space, b remora.Addr, n uint64) (moved uint64) {
+	from, ok := src.(*Sparse)
+	if !ok || from == s {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !from.mu.TryRLock() { // not Lock: it may be waiting for this one
+		return 0
+	}
+	defer from.mu.RUnlock()
+	if s.refusal(remora.Write) != nil || from.refusal(remora.Read) != nil || from.opt.ReadMaps {
+		return 0
+	}
+	for moved < n && ctx.Err() == nil {
+		for end := min(n, moved+chunk); moved < end; {
+			to, at := a+remora.Addr(moved), b+remora.Addr(moved)
+			if to < a || at < b {
+				return moved
+			}
+			m, p, k, cause := from.reach(remora.Read, at, end-moved)
+			if cause != 0 {
+				return moved
+			}
+			buf := from.run(remora.Read, m, p, at, k)
+			if buf == nil {
+				return moved
+			}
+			k2, cause := s.step(remora.Write, to, buf)
+			if moved += uint64(k2); cause != 0 {
+				return moved
+			}
+		}
+	}
+	return moved
 }

@@ -112,31 +112,22 @@ func (s *Sparse) segment(ctx context.Context, op remora.Op, seg *remora.Seg) (cu
 	return false
 }
 
-// step moves what is alike from a on: at most to the end of the page, or up to
-// the next injected fault. A cause is why not even one byte was moved.
+// step moves what is alike from a on: at most to the end of the page, or of the run of pages that lie
+// side by side, or up to the next injected fault. A cause is why not even one byte was moved.
 func (s *Sparse) step(op remora.Op, a remora.Addr, buf []byte) (int, remora.Cause) {
-	if a > s.opt.Last {
-		return 0, remora.ErrUnmapped
-	}
-	no, in := uint64(a)/uint64(s.opt.PageSize), uint64(a)%uint64(s.opt.PageSize)
-	n := min(uint64(len(buf)), uint64(s.opt.PageSize)-in)
-	if left := uint64(s.opt.Last - a); n-1 > left {
-		n = left + 1
-	}
-	list := s.faults[op&remora.Write]
-	if i, found := slices.BinarySearchFunc(list, a, byAddr); found {
-		return 0, list[i].cause
-	} else if i < len(list) {
-		n = min(n, uint64(list[i].addr-a))
-	}
-	m := s.find(a)
-	if m == nil {
-		return 0, remora.ErrUnmapped
-	}
-	p := s.pages[no]
-	if cause := s.refused(op, m, p, a); cause != 0 {
+	m, p, n, cause := s.reach(op, a, uint64(len(buf)))
+	if cause != 0 {
 		return 0, cause
 	}
+	size := uint64(s.opt.PageSize)
+	no, in := uint64(a)/size, uint64(a)%size
+	if run := s.run(op, m, p, a, n); run != nil {
+		if op&remora.Write != 0 {
+			return copy(run, buf), 0
+		}
+		return copy(buf, run), 0
+	}
+	n = min(n, size-in)
 	if op&remora.Write != 0 {
 		s.store(m, no, in, buf[:n])
 	} else {
@@ -146,6 +137,58 @@ func (s *Sparse) step(op remora.Op, a remora.Addr, buf []byte) (int, remora.Caus
 		}
 	}
 	return int(n), 0
+}
+
+// reach gives the mapping and the page that hold a, and how many of n bytes come before the next
+// injected fault and the last address. A cause is why a may not be accessed.
+func (s *Sparse) reach(op remora.Op, a remora.Addr, n uint64) (*mapping, *page, uint64, remora.Cause) {
+	if a > s.opt.Last {
+		return nil, nil, 0, remora.ErrUnmapped
+	}
+	if left := uint64(s.opt.Last - a); n-1 > left {
+		n = left + 1
+	}
+	list := s.faults[op&remora.Write]
+	if i, found := slices.BinarySearchFunc(list, a, byAddr); found {
+		return nil, nil, 0, list[i].cause
+	} else if i < len(list) {
+		n = min(n, uint64(list[i].addr-a))
+	}
+	m := s.find(a)
+	if m == nil {
+		return nil, nil, 0, remora.ErrUnmapped
+	}
+	p := s.pages[uint64(a)/uint64(s.opt.PageSize)]
+	return m, p, n, s.refused(op, m, p, a)
+}
+
+// run gives the bytes from a on, at most n, as they lie in memory: those of pages that are the
+// space's own and present, one behind the other. It is nil where the page of a is not such a one.
+func (s *Sparse) run(op remora.Op, m *mapping, p *page, a remora.Addr, n uint64) []byte {
+	if p == nil || p.data == nil || !p.present {
+		return nil
+	}
+	size := uint64(s.opt.PageSize)
+	no, in := uint64(a)/size, uint64(a)%size
+	if left := uint64(m.last - a); n-1 > left {
+		n = left + 1
+	}
+	have := size - in
+	for last := p; have < n; have += size {
+		no++
+		next := s.pages[no]
+		if next == nil || !next.present || !last.touches(next) || m.Object != nil && s.refused(op, m, next, remora.Addr(no*size)) != 0 {
+			break
+		}
+		last = next
+	}
+	return p.data[in : in+min(n, have)]
+}
+
+// touches says whether the bytes of q come behind those of p in memory.
+func (p *page) touches(q *page) bool {
+	size := len(p.data)
+	return q.data != nil && cap(p.data) > size && &p.data[:size+1][size] == &q.data[0]
 }
 
 // refused says why the page p at a in m may not be accessed, or gives 0.
@@ -198,11 +241,24 @@ func (s *Sparse) store(m *mapping, no, in uint64, buf []byte) {
 		return
 	}
 	if p.data == nil {
-		data := make([]byte, s.opt.PageSize)
+		data := s.blank()
 		m.load(p, 0, start, data)
 		p.data = data
 	}
 	copy(p.data[in:], buf)
+}
+
+// blank gives the memory for a page, all zeros. Pages that are asked for one after another lie side by
+// side: the capacity of one reaches over those behind it.
+func (s *Sparse) blank() []byte {
+	size := int(s.opt.PageSize)
+	if len(s.slab) == 0 {
+		const most = 256 << 10
+		s.slab = make([]byte, max(size, min(most, (len(s.pages)+1)/2*size)))
+	}
+	data := s.slab[:size]
+	s.slab = s.slab[size:]
+	return data
 }
 
 // page gives what the space has of page no, made now if it has nothing.
