@@ -42,6 +42,10 @@ func (m *Memory) With(bits Op) *Memory {
 	return &Memory{space: m.space, bits: m.bits | bits&^Write, pool: m.pool}
 }
 
+// Bits gives what With has added to every operation. Who goes past the Memory, to an ability of its Space,
+// adds them too.
+func (m *Memory) Bits() Op { return m.bits }
+
 // Transfer is the Space's, with the bits of With added.
 func (m *Memory) Transfer(ctx context.Context, op Op, segs []Seg) (int64, error) {
 	return m.space.Transfer(ctx, op|m.bits, segs)

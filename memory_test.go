@@ -224,6 +224,9 @@ func TestWith(t *testing.T) {
 	if _, err := m.With(remora.Resident).Uint8(ctx, 0x1001); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("with a bit that is not honoured: %v", err)
 	}
+	if m.Bits() != 0 || forced.With(remora.StopAtFault|remora.Write).Bits() != remora.Force|remora.StopAtFault {
+		t.Errorf("Bits gives %v and %v", m.Bits(), forced.With(remora.StopAtFault|remora.Write).Bits())
+	}
 	stop := forced.With(remora.StopAtFault) // added to the bits it has
 	segs := []remora.Seg{{Addr: 0x1000, Buf: make([]byte, 1)}, {Addr: 0, Buf: make([]byte, 1)}, {Addr: 0x1000, Buf: make([]byte, 1)}}
 	if n, err := stop.ReadV(ctx, segs); n != 1 || err != remora.ErrUnmapped || segs[2].Err != remora.ErrStopped {
