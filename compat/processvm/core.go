@@ -3,6 +3,8 @@
 package processvm
 
 import (
+	"reflect"
+
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compat/errno"
 )
@@ -60,14 +62,19 @@ func (c *call) pagesOf(a, size uint64) uint64 {
 	return (a+size-1)/c.sys.opt.PageSize - a/c.sys.opt.PageSize + 1
 }
 
+// sameMemory says whether two Memories are of one Space.
+func sameMemory(a, b *remora.Memory) bool {
+	if a == b || a == nil || b == nil {
+		return a == b
+	}
+	x, y := a.Unwrap(), b.Unwrap()
+	return reflect.ValueOf(x).Comparable() && reflect.ValueOf(y).Comparable() && x == y
+}
+
 // prepare looks at the two sides once.
 func (c *call) prepare(mem *remora.Memory) {
-	c.remote.mem = mem
-	c.remote.pinner, _ = remora.As[Pinner](mem)
-	if c.caller.Memory != nil {
-		c.local.pinner, _ = remora.As[Pinner](c.caller.Memory)
-		c.byPage = mem == c.caller.Memory || mem.Info().Live && c.caller.Memory.Info().Live
-	}
+	c.local, c.remote = newSide(c.caller.Memory), newSide(mem)
+	c.byPage = sameMemory(mem, c.caller.Memory) || c.local.mem != nil && mem.Info().Live && c.local.mem.Info().Live
 	if c.buffer == nil {
 		c.buffer = make([]byte, max(bufferSize, c.sys.opt.PageSize))
 	}

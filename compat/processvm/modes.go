@@ -14,7 +14,7 @@ import (
 
 // pinWhole is pin for units that are moved as a whole or not at all.
 func (c *call) pinWhole(a, n uint64) (uint64, errno.Errno) {
-	got, err := c.reach(&c.remote, c.remote.pinner, c.op, a, n)
+	got, err := c.reach(&c.remote, c.op, a, n)
 	if got < n {
 		return 0, c.number(&c.remote, err)
 	}
@@ -23,9 +23,9 @@ func (c *call) pinWhole(a, n uint64) (uint64, errno.Errno) {
 
 // reach says how many of n bytes can be accessed, as far as that can be known without
 // writing.
-func (c *call) reach(s *side, p Pinner, op remora.Op, a, n uint64) (uint64, error) {
-	if p != nil {
-		return p.Pin(c.ctx, op, remora.Range{Start: remora.Addr(a), Size: n})
+func (c *call) reach(s *side, op remora.Op, a, n uint64) (uint64, error) {
+	if s.pinner != nil && (s == &c.remote || op != remora.Read) { // what the processor can load is known from trying
+		return s.pin(c.ctx, op, a, n)
 	}
 	if op != remora.Read {
 		return n, nil
@@ -46,13 +46,10 @@ func (c *call) stage() errno.Errno {
 	if c.sys.opt.Granularity != Element {
 		return 0
 	}
-	op, p := remora.Write, c.local.pinner
-	if c.write {
-		op, p = remora.Read, nil // what the processor can load is known from trying
-	}
+	op := remora.Write - c.op // the other one
 	for it := c.iter; it.left > 0; {
 		a, n := it.piece(it.left)
-		got, err := c.reach(&c.local, p, op, a, n)
+		got, err := c.reach(&c.local, op, a, n)
 		if got < n {
 			return c.number(&c.local, err)
 		}

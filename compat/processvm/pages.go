@@ -24,16 +24,50 @@ type Pinner interface {
 	Pin(ctx context.Context, op remora.Op, r remora.Range) (uint64, error)
 }
 
+// Direct is what a Space may offer to have memory moved from another one to it without a buffer between
+// the two, as the kernel does. MoveFrom moves up to n bytes from b in src to a, and says how many. It stops where
+// it would have to do more than that, be it at a fault; a Transfer tells why, and goes on. memtest.Sparse has
+// it for another Sparse.
+type Direct interface {
+	MoveFrom(ctx context.Context, a remora.Addr, src remora.Space, b remora.Addr, n uint64) uint64
+}
+
 // side is the memory of one of the two processes.
 type side struct {
 	mem    *remora.Memory
-	pinner Pinner // nil: it is none
+	bits   remora.Op    // what mem adds to every operation
+	pinner Pinner       // nil: it is none
+	space  remora.Space // below mem; nil: not to be used past it
+	direct Direct       // nil: space is none
+}
+
+func newSide(mem *remora.Memory) side {
+	s := side{mem: mem}
+	if mem == nil {
+		return s
+	}
+	s.bits = mem.Bits()
+	s.pinner, _ = remora.As[Pinner](mem)
+	if s.bits == 0 {
+		s.space, _ = mem.Unwrap().(remora.Space)
+		s.direct, _ = s.space.(Direct)
+	}
+	return s
+}
+
+// pin asks the Pinner, which must be there.
+func (s *side) pin(ctx context.Context, op remora.Op, a, n uint64) (uint64, error) {
+	return s.pinner.Pin(ctx, op|s.bits, remora.Range{Start: remora.Addr(a), Size: n})
 }
 
 // pages is process_vm_rw_pages: it copies n bytes at a, which are pinned, from or to the local
 // memory, and stops exactly at a fault on either side. That the local memory ends is none.
 func (c *call) pages(a, n uint64) errno.Errno {
 	for n > 0 && c.iter.left > 0 {
+		if done := c.moveDirect(a, n); done > 0 {
+			a, n = a+done, n-done
+			continue
+		}
 		var done uint64
 		var e errno.Errno
 		if b := c.buffer[:c.step(a, n)]; c.write {
@@ -47,6 +81,22 @@ func (c *call) pages(a, n uint64) errno.Errno {
 		a, n = a+done, n-done
 	}
 	return 0
+}
+
+// moveDirect moves as much of the next n bytes, in one local element, as can be moved without a
+// buffer. It may be none.
+func (c *call) moveDirect(a, n uint64) (done uint64) {
+	at, n := c.iter.piece(n)
+	switch {
+	case c.byPage:
+		return 0
+	case c.write && c.remote.direct != nil && c.local.space != nil:
+		done = c.remote.direct.MoveFrom(c.ctx, remora.Addr(a), c.local.space, remora.Addr(at), n)
+	case !c.write && c.local.direct != nil && c.remote.space != nil:
+		done = c.local.direct.MoveFrom(c.ctx, remora.Addr(at), c.remote.space, remora.Addr(a), n)
+	}
+	c.iter.advance(done)
+	return done
 }
 
 // step is how many bytes are moved next. Where a byte that is written may be read later, that is what the

@@ -30,7 +30,7 @@ const mostVerdicts = 256
 // (R51).
 func (s *System) permits(caller, target *Process) bool {
 	switch {
-	case caller == target, caller.PID == target.PID, caller.Memory == target.Memory:
+	case caller == target, caller.PID == target.PID, sameMemory(caller.Memory, target.Memory):
 		return true
 	case s.opt.Permit != nil:
 		return s.opt.Permit(caller, target)

@@ -265,6 +265,28 @@ func TestR33APageIsReadAfterTheOneBeforeItWasWritten(t *testing.T) {
 	}
 }
 
+// One memory is one memory, whatever bits it is used with.
+func TestR33OneSpaceTwoMemories(t *testing.T) {
+	w := newWorld(t, nil)
+	w.set(&Process{PID: 30, Memory: w.local.Memory().With(remora.Force)})
+	w.check(w.readv(30, one(localBase+ps, 5*ps), one(localBase, 5*ps)), moved(5*ps))
+	for i := range remora.Addr(6) {
+		w.holds(w.local, localBase+i*ps, localBase, ps)
+	}
+	w.must(w.local.Protect(remora.Range{Start: localBase, Size: ps}, 0))
+	w.check(w.readv(30, one(localBase+ps, 5), one(localBase, 5)), moved(5)) // and the bits hold
+	w.check(w.readv(callerPID, one(localBase+ps, 5), one(localBase, 5)), failed(errno.EFAULT))
+	uncomparable := remora.New(odd{plain{w.local}, nil})
+	w.set(&Process{PID: 31, Memory: uncomparable})
+	w.check(w.readv(31, one(localBase+ps, 5), one(localBase+2*ps, 5)), moved(5))
+}
+
+// odd is a Space of a type whose values cannot be compared.
+type odd struct {
+	plain
+	_ func()
+}
+
 // Two processes that map one object, at different places.
 func TestR33SharedPages(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {

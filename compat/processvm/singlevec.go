@@ -2,10 +2,7 @@
 
 package processvm
 
-import (
-	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/compat/errno"
-)
+import "github.com/remora-go/remora/compat/errno"
 
 // singleVec is process_vm_rw_single_vec: it pins one remote element batch by batch, and has what is
 // pinned copied, until either side ends or faults.
@@ -56,7 +53,7 @@ func (c *call) pin(a, n uint64) (uint64, errno.Errno) {
 	if c.remote.pinner == nil {
 		return n, 0
 	}
-	got, err := c.remote.pinner.Pin(c.ctx, c.op, remora.Range{Start: remora.Addr(a), Size: n})
+	got, err := c.remote.pin(c.ctx, c.op, a, n)
 	if got == 0 {
 		return 0, c.number(&c.remote, err)
 	}
