@@ -62,13 +62,25 @@ func (c *call) pagesOf(a, size uint64) uint64 {
 	return (a+size-1)/c.sys.opt.PageSize - a/c.sys.opt.PageSize + 1
 }
 
-// sameMemory says whether two Memories are of one Space.
+// sameMemory says whether two Memories are of one Space, seen through what lets itself be seen through. A
+// Space that is no pointer is nobody else's.
 func sameMemory(a, b *remora.Memory) bool {
 	if a == b || a == nil || b == nil {
 		return a == b
 	}
-	x, y := a.Unwrap(), b.Unwrap()
-	return reflect.ValueOf(x).Comparable() && reflect.ValueOf(y).Comparable() && x == y
+	x, y := innermost(a), innermost(b)
+	t := reflect.TypeOf(x)
+	return t.Kind() == reflect.Pointer && t == reflect.TypeOf(y) && x == y
+}
+
+func innermost(v any) any {
+	for {
+		u, ok := v.(interface{ Unwrap() any })
+		if !ok {
+			return v
+		}
+		v = u.Unwrap()
+	}
 }
 
 // prepare looks at the two sides once.

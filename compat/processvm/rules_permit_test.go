@@ -82,7 +82,8 @@ func TestR17ComesBeforeR52(t *testing.T) {
 
 func TestSetRefuses(t *testing.T) {
 	w := newWorld(t, nil)
-	for _, p := range []*Process{{PID: 0}, {PID: -1}, {PID: 1 << 31}, {PID: 40, Threads: []int{40}}, {PID: 40, Threads: []int{41, 41}}, {PID: 40, Threads: []int{21}}, {PID: 21}} {
+	tooLarge := uint32(1) << 31 // an int of 32 bits makes a negative number of it
+	for _, p := range []*Process{{PID: 0}, {PID: -1}, {PID: int(tooLarge)}, {PID: 40, Threads: []int{40}}, {PID: 40, Threads: []int{41, 41}}, {PID: 40, Threads: []int{21}}, {PID: 21}} {
 		if err := w.sys.Set(p); err == nil {
 			t.Errorf("%d %v was taken", p.PID, p.Threads)
 		}
