@@ -118,7 +118,7 @@ func (v *alive) put(off uint64, vec ...Iovec) uint64 {
 	return v.local + off
 }
 
-func TestLiveR20AndR23(t *testing.T) {
+func TestKernelR20AndR23(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
 	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
@@ -141,7 +141,7 @@ func TestLiveR20AndR23(t *testing.T) {
 }
 
 // What a C program can pass, right or wrong.
-func TestLiveR01ToR14(t *testing.T) {
+func TestKernelR01ToR14(t *testing.T) {
 	if strconv.IntSize != 64 {
 		t.Log("arguments of 64 bits have no registers here")
 		return
@@ -200,7 +200,7 @@ func TestLiveR01ToR14(t *testing.T) {
 	}
 }
 
-func TestLiveR17(t *testing.T) {
+func TestKernelR17(t *testing.T) {
 	v := newAlive(t)
 	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	b := [][]byte{make([]byte, 8)}
@@ -227,7 +227,7 @@ func TestLiveR17(t *testing.T) {
 	z.read(r[0].Start, 8, failed(errno.ESRCH))
 }
 
-func TestLiveR26AndR38(t *testing.T) {
+func TestKernelR26AndR38(t *testing.T) {
 	v := newAlive(t)
 	page := uint64(os.Getpagesize())
 	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2})
@@ -252,7 +252,7 @@ func TestLiveR26AndR38(t *testing.T) {
 	v.check(n, e, failed(errno.EFAULT))
 }
 
-func TestLiveR28(t *testing.T) {
+func TestKernelR28(t *testing.T) {
 	v := newAlive(t)
 	r := v.lay(specimen.Piece{Kind: specimen.Untouched, Pages: 1100})
 	before := resident(t, v.Pid())
@@ -283,7 +283,7 @@ func resident(t *testing.T, pid int) int {
 	return 0
 }
 
-func TestLiveR32StoppedTargets(t *testing.T) {
+func TestKernelR32StoppedTargets(t *testing.T) {
 	v := newAlive(t)
 	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	if err := unix.Kill(v.Pid(), unix.SIGSTOP); err != nil {
@@ -299,7 +299,7 @@ func TestLiveR32StoppedTargets(t *testing.T) {
 }
 
 // Kinds of memory, each with pages before and behind it that can be read and written.
-func TestLiveR35ToR47(t *testing.T) {
+func TestKernelR35ToR47(t *testing.T) {
 	page := os.Getpagesize()
 	for _, c := range []struct {
 		kind        specimen.Kind
@@ -330,7 +330,7 @@ func TestLiveR35ToR47(t *testing.T) {
 	}
 }
 
-func TestLiveR42(t *testing.T) {
+func TestKernelR42(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
 	r := v.lay(specimen.Piece{Kind: specimen.FileEnd, Pages: 2})
@@ -341,7 +341,7 @@ func TestLiveR42(t *testing.T) {
 	v.read(r[0].Start+remora.Addr(page), 5, failed(errno.EFAULT))
 }
 
-func TestLiveR43(t *testing.T) {
+func TestKernelR43(t *testing.T) {
 	v := newAlive(t)
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", v.Pid()))
 	if err != nil {
@@ -369,7 +369,7 @@ func TestLiveR43(t *testing.T) {
 	}
 }
 
-func TestLiveR47TheStackDoesNotGrow(t *testing.T) {
+func TestKernelR47TheStackDoesNotGrow(t *testing.T) {
 	v := newAlive(t)
 	r := v.lay(specimen.Piece{Kind: specimen.GrowsDown, Pages: 1})
 	v.read(r[0].Start-1, 1, failed(errno.EFAULT))
@@ -410,7 +410,7 @@ func (v *alive) await(done chan result, want result) {
 	}
 }
 
-func TestLiveR49ACallWaitsForAPage(t *testing.T) {
+func TestKernelR49ACallWaitsForAPage(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
 	r, done, data := missing(v)
@@ -427,7 +427,7 @@ func TestLiveR49ACallWaitsForAPage(t *testing.T) {
 	}
 }
 
-func TestLiveR50AKilledTargetIsReadToTheEnd(t *testing.T) {
+func TestKernelR50AKilledTargetIsReadToTheEnd(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
 	r, done, data := missing(v)
@@ -448,7 +448,7 @@ func selfJob(out io.Writer, _ []string) error {
 	return err
 }
 
-func TestLiveR60KernelsWithout(t *testing.T) {
+func TestKernelR60KernelsWithout(t *testing.T) {
 	for number, want := range map[int]string{int(unix.ENOSYS): "0 ENOSYS true\n", int(unix.EPERM): "0 EPERM false\n"} {
 		out, err := specimen.Run(t.Context(), &specimen.RunOptions{RefuseVM: number}, "self")
 		if err != nil || out != want {
@@ -457,7 +457,7 @@ func TestLiveR60KernelsWithout(t *testing.T) {
 	}
 }
 
-func TestLiveAll(t *testing.T) {
+func TestKernelAll(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
 	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
