@@ -16,7 +16,7 @@ func TestCallsRunSideBySide(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		const size = 3*ps + 100
 		w.fill(w.remote, base, 64, rw)
-		w.fill(w.local, localBase, 64, rw)
+		w.fill(w.local, localBase, 65, rw)
 		ctx := context.Background()
 		var wg sync.WaitGroup
 		for i := range uint64(8) {
@@ -49,7 +49,7 @@ func TestCallsRunSideBySide(t *testing.T) {
 				if err := w.sys.Set(p); err != nil {
 					t.Error(err)
 				}
-				w.sys.Readv(ctx, w.caller, 41, one(localBase+63*ps, 8), one(base, 8), 0)
+				w.sys.Readv(ctx, w.caller, 41, one(localBase+64*ps, 8), one(base, 8), 0)
 				w.sys.Remove(40)
 			}
 		})
