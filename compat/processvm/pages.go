@@ -159,8 +159,11 @@ func (c *call) gather(b []byte) (int, error) {
 // transfer moves one run. What the processor lets the caller read is not what
 // protections say, so that is tried again.
 func (c *call) transfer(s *side, op remora.Op, a uint64, b []byte) (int, error) {
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
 		return 0, nil
+	case s.mem == nil: // a caller without memory
+		return 0, remora.ErrUnmapped
 	}
 	seg := &c.seg[0]
 	seg.Addr, seg.Buf = remora.Addr(a), b

@@ -223,3 +223,13 @@ func TestR36ReadOnlySpace(t *testing.T) {
 	w.check(w.readv(targetPID, one(localBase, 100), one(base+ps, 100)), moved(100))
 	w.check(w.writev(targetPID, one(localBase, 100), one(base+ps, 100)), failed(errno.EFAULT))
 }
+
+func TestACallerWithoutMemory(t *testing.T) {
+	w := newWorld(t, nil)
+	w.fill(w.remote, base, 1, rw)
+	w.caller = &Process{PID: 50}
+	w.check(w.readv(targetPID, one(base, 5), one(base, 5)), failed(errno.EFAULT))
+	w.check(w.writev(targetPID, one(base, 5), one(base, 5)), failed(errno.EFAULT))
+	w.check(w.syscall(false, Args{PID: targetPID, Lvec: base, Liovcnt: 1, Rvec: base, Riovcnt: 1}), failed(errno.EFAULT))
+	w.check(w.readv(targetPID, nil, nil), moved(0))
+}
