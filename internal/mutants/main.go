@@ -66,12 +66,13 @@ func run(dir, list, skip, only string) error {
 		}
 		tried++
 		caught, err := m.test(dir, tmp, skip)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		if caught == "" {
+		switch {
+		case err != nil:
+			caught = "NOT TRIED: " + err.Error()
 			lived++
+		case caught == "":
 			caught = "NOT CAUGHT"
+			lived++
 		}
 		fmt.Printf("%-60s %s\n", m.name, caught)
 	}
@@ -107,22 +108,30 @@ func parse(text string) ([]mutant, error) {
 	return all, nil
 }
 
-// test runs the tests with the change, and gives the first that failed, or "" if none did. A
-// change that does not compile is an error.
-func (m *mutant) test(dir, tmp, skip string) (string, error) {
-	path, err := filepath.Abs(filepath.Join(dir, m.file))
-	if err != nil {
-		return "", err
+// apply gives the path of the file and what is in it with the change.
+func (m *mutant) apply(dir string) (path string, changed []byte, err error) {
+	if path, err = filepath.Abs(filepath.Join(dir, m.file)); err != nil {
+		return "", nil, err
 	}
 	src, err := os.ReadFile(path)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if n := bytes.Count(src, []byte(m.old)); n != 1 {
-		return "", fmt.Errorf("%s has it %d times:\n%s", m.file, n, m.old)
+		return "", nil, fmt.Errorf("%s has it %d times:\n%s", m.file, n, m.old)
+	}
+	return path, bytes.Replace(src, []byte(m.old), []byte(m.new), 1), nil
+}
+
+// test runs the tests with the change, and gives the first that failed, or "" if none did. A
+// change that does not compile is an error.
+func (m *mutant) test(dir, tmp, skip string) (string, error) {
+	path, src, err := m.apply(dir)
+	if err != nil {
+		return "", err
 	}
 	changed, overlay := filepath.Join(tmp, "changed.go"), filepath.Join(tmp, "overlay.json")
-	if err := os.WriteFile(changed, bytes.Replace(src, []byte(m.old), []byte(m.new), 1), 0o600); err != nil {
+	if err := os.WriteFile(changed, src, 0o600); err != nil {
 		return "", err
 	}
 	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
@@ -132,11 +141,11 @@ func (m *mutant) test(dir, tmp, skip string) (string, error) {
 	if err := os.WriteFile(overlay, list, 0o600); err != nil {
 		return "", err
 	}
-	args := []string{"test", "-count=1", "-failfast", "-timeout=60s", "-vet=off", "-overlay=" + overlay, "-skip=" + skip, "."}
-	if skip == "" {
-		args = append(args[:6], ".")
+	args := []string{"test", "-count=1", "-failfast", "-timeout=60s", "-vet=off", "-overlay=" + overlay}
+	if skip != "" {
+		args = append(args, "-skip="+skip)
 	}
-	cmd := exec.Command("go", args...)
+	cmd := exec.Command("go", append(args, ".")...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err == nil {
