@@ -147,6 +147,8 @@ func TestR08LocalRangesAreCheckedAfterAllLengths(t *testing.T) {
 	w.check(w.readv(targetPID, iov(at(kernelAddr, 8), at(localBase, 1<<63)), one(base, 16)), failed(errno.EINVAL))
 	a.Lvec, a.Liovcnt = w.array(localBase+ps, at(kernelAddr, 8), at(localBase, 1<<63)), 2
 	w.check(w.syscall(false, a), failed(errno.EINVAL))
+	w.check(w.readv(targetPID, iov(at(localBase, 8), at(^uint64(0)-15, 32)), one(base, 16)), failed(errno.EFAULT)) // past the last address
+	w.holds(w.local, localBase, localBase, 8)
 	const end = 0x7ffffffff000
 	w.empty(w.local, end-ps, 1, rw)
 	w.check(w.readv(targetPID, iov(at(localBase, 8), at(end-8, 8)), one(base, 16)), moved(16))

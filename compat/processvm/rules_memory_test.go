@@ -96,6 +96,17 @@ func TestR38WriteOnlyIsReadToItsEnd(t *testing.T) {
 	})
 }
 
+// What the processor lets the caller load of its own memory, it does not of others', even at the same
+// address and where nothing was pinned.
+func TestR38IsAboutLocalMemory(t *testing.T) {
+	w := newWorld(t, nil)
+	w.set(&Process{PID: targetPID, Memory: remora.New(plain{w.remote})})
+	w.fill(w.remote, base, 1, remora.PermWrite)
+	w.fill(w.local, base, 1, remora.PermWrite)
+	w.check(w.readv(targetPID, one(localBase, 10), one(base, 10)), failed(errno.EFAULT))
+	w.check(w.writev(targetPID, one(base, 10), one(base, 10)), moved(10))
+}
+
 func TestR39NeverTouched(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.middle(memtest.MapOptions{Perm: rw})
