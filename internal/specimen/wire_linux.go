@@ -23,6 +23,7 @@ const (
 	verbPeek
 	verbPoke
 	verbSum
+	verbCall
 	verbWaiter
 	verbResolve
 	verbRelease
@@ -34,7 +35,7 @@ const (
 	verbExit
 )
 
-var verbNames = [...]string{"map", "reset", "unmap", "protect", "drop", "peek", "poke", "sum", "waiter",
+var verbNames = [...]string{"map", "reset", "unmap", "protect", "drop", "peek", "poke", "sum", "call", "waiter",
 	"resolve", "release", "set dumpable", "become", "exec", "thread", "end the first thread", "exit"}
 
 func (v verb) String() string { return verbNames[v] }
