@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build amd64
+
+package processvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/sys/linux"
+)
+
+// The differential test has a process make random calls to process_vm_readv and
+// process_vm_writev, with whatever a register can hold, and a System make the same
+// calls over memtest.Sparse copies of the same layouts: of the caller's own, and of
+// its target's. Counts, error numbers and every byte of both must come out the same.
+//
+//	REMORA_CALLS   how many calls
+//	REMORA_SEED    of all that is random; printed
+//	REMORA_LAYOUT  only this layout, of that seed
+//
+// It is for one architecture, as the size of registers matters, and what the
+// processor lets a process do to its own memory.
+
+const (
+	diffCalls     = 12000
+	diffPerLayout = 125
+	diffSeed      = 1
+	diffWorkers   = 2 // callers
+	diffFailures  = 4 // enough to see a pattern
+)
+
+func diffSetting(t *testing.T, name string, otherwise int) int {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestDifferential(t *testing.T) {
+	if linux.ForcedWrite() != 0 {
+		lacks(t, "/proc/PID/mem heeds protections on this kernel: nothing else can look at such memory")
+	}
+	calls := diffSetting(t, "REMORA_CALLS", diffCalls)
+	seed := diffSetting(t, "REMORA_SEED", diffSeed)
+	only := diffSetting(t, "REMORA_LAYOUT", -1)
+	t.Logf("%d calls, seed %d", calls, seed)
+
+	layouts := make(chan int)
+	stop := make(chan struct{})
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var all *diffCover
+	failures := 0
+	for range diffWorkers {
+		w := newDiffWorker(t, uint64(seed))
+		if all == nil {
+			all = w.newCover()
+		}
+		wg.Go(func() {
+			for n := range layouts {
+				if err := w.layout(n, min(diffPerLayout, calls-n*diffPerLayout)); err != nil {
+					t.Errorf("REMORA_SEED=%d REMORA_LAYOUT=%d: %v", seed, n, err)
+					mu.Lock()
+					if failures++; failures == diffFailures {
+						close(stop)
+					}
+					mu.Unlock()
+				}
+			}
+			mu.Lock()
+			all.merge(w.cover)
+			mu.Unlock()
+		})
+	}
+feed:
+	for n := range (calls + diffPerLayout - 1) / diffPerLayout {
+		if only >= 0 && n != only {
+			continue
+		}
+		select {
+		case layouts <- n:
+		case <-stop:
+			break feed
+		}
+	}
+	close(layouts)
+	wg.Wait()
+	text, missing := all.print()
+	t.Log("coverage\n" + text)
+	if only >= 0 {
+		return
+	}
+	for _, m := range missing {
+		t.Error("not covered: ", m)
+	}
+}
+
+// diffWorker has a caller and two targets of its own.
+type diffWorker struct {
+	seed    uint64
+	lacking map[int]bool
+	caller  *diffSide
+	targets [2]*diffSide // the second one's first thread has ended
+	tids    [2]int       // a thread of each besides
+	gen     diffGen
+	sys     *System
+	self    *Process // the caller, as its own loads and stores find it
+	cover   *diffCover
+}
+
+func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
+	w := &diffWorker{seed: seed, sys: NewSystem(nil)}
+	w.caller = newDiffSide(t, seed, false)
+	w.caller.caller = true
+	w.lacking = diffProbe(t, w.caller.child)
+	limit := diffLimit(t)
+	w.sys.opt.UserEnd = uint64(limit)
+	w.caller.limit = limit
+	tid := diffThread(t, w.caller.child)
+	for i := range w.targets {
+		w.targets[i] = newDiffSide(t, seed+uint64(i)+1, i == 1)
+		w.targets[i].limit = limit
+		w.tids[i] = diffThread(t, w.targets[i].child)
+	}
+	zombie := startSpecimen(t, nil)
+	if err := zombie.Exit(); err != nil {
+		t.Fatal(err)
+	}
+	w.gen = diffGen{caller: w.caller, ids: diffIDs{callerThread: tid, zombie: zombie.Pid(), kernel: diffKernelThread()}}
+	if w.gen.ids.kernel == 0 {
+		t.Log("process 2 is no thread of the kernel's: no call is made about one")
+	}
+	w.cover = w.newCover()
+	return w
+}
+
+func (w *diffWorker) newCover() *diffCover {
+	lacking := maps.Clone(w.lacking)
+	for _, s := range []*diffSide{w.caller, w.targets[0], w.targets[1]} {
+		lacking[diffVdso] = lacking[diffVdso] || len(s.vdso) == 0
+		lacking[diffVvar] = lacking[diffVvar] || len(s.vvar) == 0
+		for _, r := range s.taken { // without randomization it is the stack
+			lacking[diffTop] = lacking[diffTop] || r.Last() >= s.limit-2*diffPage && r.Start < s.limit
+		}
+	}
+	return newDiffCover(lacking, w.gen.ids.kernel != 0)
+}
+
+// startSpecimen starts a process with known memory, which ends with the test.
+func startSpecimen(t testing.TB, o *specimen.Options) *specimen.Specimen {
+	t.Helper()
+	s, err := specimen.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// newDiffSide starts a process without a layout; if ended, its first thread ends.
+func newDiffSide(t *testing.T, seed uint64, ended bool) *diffSide {
+	t.Helper()
+	s := &diffSide{child: startSpecimen(t, &specimen.Options{Seed: seed}), ended: ended}
+	s.task = s.child.Pid()
+	if ended {
+		s.task = diffThread(t, s.child)
+		if err := s.child.EndLeader(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mem, s.pagemap = diffFile(t, s.task, "mem"), diffFile(t, s.task, "pagemap")
+	if err := s.survey(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func diffThread(t *testing.T, s *specimen.Specimen) int {
+	t.Helper()
+	tid, err := s.Thread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tid
+}
+
+func diffFile(t *testing.T, pid int, name string) *os.File {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/%s", pid, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// diffLimit finds where the addresses end that a caller may name, whatever is there: an
+// empty element beyond it is refused (R9). It is a page less than the processor has.
+func diffLimit(t *testing.T) remora.Addr {
+	t.Helper()
+	s := startSpecimen(t, nil)
+	desk, err := s.Map(specimen.Touched, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range [...]uint64{1<<47 - diffPage, 1<<56 - diffPage, 1<<63 - diffPage, 1<<63 - 1} {
+		c := specimen.VMCall{Pid: mostPid + 1, Local: uint64(desk.Start), LocalCount: 2}
+		vec := encode([]Iovec{{limit + 1, 0}, {uint64(desk.Start), 1}})
+		n, e, err := s.VMCall(&c, specimen.Store{Addr: desk.Start, Data: vec})
+		if err != nil {
+			t.Fatal(n, e, err)
+		}
+		if e == linux.EFAULT {
+			return remora.Addr(limit)
+		}
+	}
+	t.Fatal("a caller may name addresses of the upper half")
+	return 0
+}
+
+// layout makes a layout on each side and runs calls over them. All that is random
+// about it comes from the seed and its number.
+func (w *diffWorker) layout(number, calls int) error {
+	rnd := rand.New(rand.NewPCG(w.seed, uint64(number)))
+	shape := diffSome
+	switch {
+	case number%16 == 5:
+		shape = diffLarge
+	case number%4 == 1:
+		shape = diffEvery
+	}
+	i := diffBit(number%3 == 2)
+	g := &w.gen
+	g.rnd, g.target, g.large = rnd, w.targets[i], shape == diffLarge
+	g.ids.targetThread = w.tids[i]
+	for _, s := range []*diffSide{g.caller, g.target} {
+		s.live = number%2 == 0
+		if err := s.make(diffPieces(rnd, shape, s.caller, w.lacking)); err != nil {
+			return err
+		}
+	}
+	if err := w.processes(); err != nil {
+		return err
+	}
+	w.cover.layouts++
+	for n := 0; n < calls; {
+		for _, s := range []*diffSide{g.caller, g.target} {
+			if rnd.IntN(8) == 0 {
+				if err := s.dropSome(rnd); err != nil {
+					return err
+				}
+			}
+		}
+		c := g.next()
+		if c.long {
+			if err := g.target.dropCopies(); err != nil {
+				return err
+			}
+		}
+		made, err := w.call(c, n%32 == 31)
+		if err != nil {
+			return fmt.Errorf("call %d: %w\n%s", n, err, c.describe(g))
+		}
+		n += diffBit(made)
+	}
+	return errors.Join(g.caller.last(), g.target.last())
+}
+
+// processes fills the table of processes anew.
+func (w *diffWorker) processes() error {
+	g := &w.gen
+	w.self = &Process{PID: g.caller.task, Memory: g.caller.models[diffOwn].Memory()}
+	all := []*Process{
+		{PID: g.caller.task, Threads: []int{g.ids.callerThread}, Memory: g.caller.models[diffSeen].Memory()},
+		{PID: g.ids.zombie},
+	}
+	if g.ids.kernel != 0 {
+		all = append(all, &Process{PID: g.ids.kernel})
+	}
+	target := &Process{PID: g.target.child.Pid(), Threads: []int{g.ids.targetThread}, Memory: g.target.models[diffSeen].Memory()}
+	if g.target.ended {
+		target.LeaderExited = true
+		target.Threads = append(target.Threads, g.target.task)
+	}
+	for _, p := range append(all, target) {
+		if err := w.sys.Set(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// call makes one call in the process and in the models, and compares. With whole, it
+// compares all of the layouts. Some calls are not made.
+func (w *diffWorker) call(c *diffCall, whole bool) (made bool, err error) {
+	g := &w.gen
+	for _, st := range c.stores {
+		if err := g.caller.models[diffOwn].Poke(st.Data, st.Addr); err != nil {
+			return false, err
+		}
+	}
+	if err := g.read(); err != nil {
+		return false, err
+	}
+	if w.excluded() {
+		for _, st := range c.stores {
+			if err := g.caller.child.Poke(st.Data, st.Addr); err != nil {
+				return false, err
+			}
+		}
+		return false, nil
+	}
+	if err := g.harmless(c.Pid); err != nil {
+		return false, err
+	}
+	if err := errors.Join(g.caller.look(), g.target.look()); err != nil {
+		return false, err
+	}
+	moved, number, err := g.caller.child.VMCall(&c.VMCall, c.stores...)
+	if err != nil {
+		return false, err
+	}
+	c.moved, c.errno = moved, uint64(number)
+	c.ownArray = !c.Write && g.arrayChanged()
+	w.cover.count(g)
+	want, wantErrno := w.sys.Syscall(context.Background(), w.self, c.Write,
+		Args{PID: c.Pid, Lvec: c.Local, Liovcnt: c.LocalCount, Rvec: c.Remote, Riovcnt: c.RemoteCount, Flags: c.Flags})
+	if uint64(want) != moved || uint64(wantErrno) != uint64(number) {
+		return true, fmt.Errorf("the kernel gives %d, errno %d; the engine %d, errno %d", moved, number, want, wantErrno)
+	}
+	return true, w.compare(c, whole)
+}
+
+// excluded says whether the call is not to be made, and counts why.
+func (w *diffWorker) excluded() bool {
+	switch g := &w.gen; {
+	case g.astray():
+		w.cover.astray++
+	case g.overlaps():
+		w.cover.overlaps++
+	default:
+		return false
+	}
+	return true
+}
+
+// compare compares what the call may have changed, or all of the layouts.
+func (w *diffWorker) compare(c *diffCall, whole bool) error {
+	g := &w.gen
+	g.caller.unmark(whole)
+	g.target.unmark(whole)
+	for _, st := range c.stores {
+		g.caller.mark(st.Addr, uint64(len(st.Data)))
+	}
+	which := diffBit(c.Write) // the side that is stored to
+	side, _ := g.side(which)
+	left := c.moved + diffPage
+	for _, v := range c.vec[which] {
+		if left == 0 {
+			break
+		}
+		n := min(v.Len, left)
+		side.mark(remora.Addr(v.Base), n)
+		left -= n
+	}
+	return errors.Join(g.caller.check(), g.target.check())
+}
