@@ -6,18 +6,22 @@
 GO       ?= go
 FUZZTIME ?= 1m
 ROUNDS   ?= 21
+CALLS    ?= 1000000
 export CGO_ENABLED ?= 0
 
-.PHONY: help demo test lint bench fuzz build docs clean
+.PHONY: help demo test conformance lint bench fuzz build docs clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## read and write the memory of a live process, in a minute
 	bin/remora demo
 
 test: ## run every test, on this and other platforms
 	scripts/test
+
+conformance: ## hold the engines against the running kernel (CALLS=1000000 random calls each)
+	CALLS=$(CALLS) scripts/conformance
 
 lint: ## hold the tree against its rules
 	scripts/lint
