@@ -10,6 +10,7 @@ CALLS    ?= 1000000
 export CGO_ENABLED ?= 0
 
 .PHONY: help demo test conformance lint bench fuzz build docs clean
+.PHONY: help demo test lint bench fuzz mutants build docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +32,9 @@ bench: ## measure against the same calls made in C (ROUNDS=21)
 
 fuzz: ## run every fuzz target in turn (FUZZTIME=1m each)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+mutants: ## take away each check in turn, and see that a test notices
+	scripts/mutants
 
 build: ## build bin/remora
 	@scripts/setup build

@@ -47,7 +47,7 @@ var layers = []layer{
 
 	{pkg: "internal/lint", tests: "only"},
 	{pkg: "internal/testsum"},
-	{pkg: "internal/mutants"},
+	{pkg: "internal/mutate"},
 	{pkg: "internal/bench", may: ". proc internal/specimen internal/sys/*"},
 }
 
