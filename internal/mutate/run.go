@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,9 @@ func (o *options) run(ctx context.Context, dir string) error {
 	if o.dry {
 		fmt.Fprintf(o.out, "%s: %d mutants, %d changes that make no difference\n", dir, len(l.mutants), len(l.same))
 		return nil
+	}
+	if !slices.ContainsFunc(l.mutants, func(m mutant) bool { return o.only.MatchString(m.name) }) {
+		return fmt.Errorf("no mutant has a name that matches %v", o.only)
 	}
 	tmp, err := os.MkdirTemp("", "mutate")
 	if err != nil {
@@ -122,9 +126,6 @@ func (o *options) table(t *trial, results []chan result) error {
 		}
 		fmt.Fprintf(o.out, "%-26s  %-60s  %s\n", m.name, m.rule, r)
 	}
-	if tried == 0 {
-		return fmt.Errorf("no mutant has a name that matches %v", o.only)
-	}
 	fmt.Fprintf(o.out, "%d of %d mutants caught\n", tried-len(bad), tried)
 	return errors.Join(bad...)
 }
@@ -156,7 +157,7 @@ func (r result) String() string {
 // try compiles the tests with a mutant, or without, and runs them.
 func (t *trial) try(ctx context.Context, m *mutant) result {
 	name := "unchanged"
-	args := []string{"test", "-c", "-vet=off"}
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-s -w"} // the linker is most of the wait
 	if m != nil {
 		name = m.name
 		overlay, err := t.overlay(m)
