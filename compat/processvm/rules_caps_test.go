@@ -33,6 +33,8 @@ func TestR06ACallerWithoutMemory(t *testing.T) {
 	w.check(w.readv(targetPID, one(localBase, 8), one(hole, 8)), failed(errno.EFAULT))
 	w.check(w.readv(targetPID, one(localBase, 8), one(base, 8)), failed(errno.EFAULT))
 	w.check(w.writev(targetPID, one(localBase, 8), one(base, 8)), failed(errno.EFAULT))
+	w.set(&Process{PID: 31, Memory: memtest.NewSparse(&memtest.SparseOptions{Live: true}).Memory()})
+	w.check(w.readv(31, one(localBase, 8), one(base, 8)), failed(errno.EFAULT))
 	w.sys = NewSystem(&Options{Permit: func(*Process, *Process) bool { return false }})
 	w.set(w.target)
 	w.check(w.readv(targetPID, one(localBase, 8), one(base, 8)), failed(errno.EPERM))
@@ -136,13 +138,15 @@ func TestR34OneMemoryOfASpaceThatIsNoPointer(t *testing.T) {
 }
 
 func TestR23PagesLargerThanTheBuffer(t *testing.T) {
-	const large = 128 << 10
+	const large, from, size = 256 << 10, 70 << 10, 100 << 10
 	w := newWorld(t, &Options{PageSize: large})
+	w.fill(w.local, far, size/ps, rw)
 	w.remote = memtest.NewSparse(&memtest.SparseOptions{PageSize: large})
 	w.set(&Process{PID: targetPID, Memory: remora.New(plain{w.remote})})
 	w.fill(w.remote, large, large/ps, rw)
-	w.check(w.readv(targetPID, one(localBase, 5*ps), one(2*large-3*ps, 5*ps)), moved(3*ps))
-	w.holds(w.local, localBase, 2*large-3*ps, 3*ps)
+	w.check(w.readv(targetPID, one(far, size), one(large+from, size)), moved(size))
+	w.holds(w.local, far, large+from, size)
+	w.check(w.readv(targetPID, one(far, size), one(2*large-3*ps, size)), moved(3*ps))
 }
 
 func TestR46AddressZeroIsAnAddress(t *testing.T) {
@@ -201,31 +205,60 @@ func TestR35TheBitsOfAMemoryHold(t *testing.T) {
 	w.check(w.readv(targetPID, one(localBase, 5), one(base+2*ps, 5)), failed(errno.EFAULT))
 }
 
-// taker is memory of which bytes can be moved without a buffer; it keeps nothing.
-type taker struct {
-	endless
-	t *testing.T
+// What the caller has at the same address is no way around a protection.
+func TestR35ProtectedRemoteMemoryIsNotLoaded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.fill(w.remote, localBase, 2, rw)
+	w.must(w.remote.Protect(remora.Range{Start: localBase + ps, Size: ps}, remora.PermWrite))
+	w.set(&Process{PID: targetPID, Memory: remora.New(plain{w.remote})})
+	w.check(w.readv(targetPID, one(localBase+4*ps, 5), one(localBase+ps, 5)), failed(errno.EFAULT))
+	w.check(w.readv(targetPID, one(localBase+4*ps, 10), one(localBase+ps-5, 10)), moved(5))
 }
 
-func (m *taker) MoveFrom(_ context.Context, _ remora.Addr, src remora.Space, _ remora.Addr, _ uint64) uint64 {
-	if src == nil {
-		m.t.Error("asked to move from no Space")
-	}
+// taker is memory to which bytes could be moved without a buffer. It counts who asks, and moves none.
+type taker struct {
+	endless
+	asked int
+}
+
+func (m *taker) MoveFrom(context.Context, remora.Addr, remora.Space, remora.Addr, uint64) uint64 {
+	m.asked++
 	return 0
 }
 
-// A Space is not passed by where its Memory adds to every operation.
-func TestR35NothingIsMovedPastAMemoryWithBits(t *testing.T) {
-	w := newWorld(t, nil)
-	w.fill(w.remote, base, 2, rw)
-	direct, bits := remora.New(&taker{t: t}), w.remote.Memory().With(remora.Force)
-	w.set(&Process{PID: 30, Memory: bits})
-	w.caller = &Process{PID: callerPID, Memory: direct}
-	w.set(w.caller)
-	w.check(w.readv(30, one(localBase, 10), one(base, 10)), moved(10))
-	w.set(&Process{PID: 31, Memory: direct})
-	w.caller = &Process{PID: 30, Memory: bits}
-	w.check(w.writev(31, one(base, 10), one(base, 10)), moved(10))
+// A Space is not passed by where its Memory adds to every operation, nor where the two are one.
+func TestR35NothingIsMovedPastAMemory(t *testing.T) {
+	to := new(taker)
+	direct, other := remora.New(to), remora.New(new(endless))
+	for _, c := range []struct {
+		name          string
+		local, remote *remora.Memory
+		write, asked  bool
+	}{
+		{"a read", direct, other, false, true},
+		{"a read from it", other, direct, false, false},
+		{"a write", other, direct, true, true},
+		{"a write from it", direct, other, true, false},
+		{"a read with bits", direct.With(remora.Force), other, false, false},
+		{"a read from a memory with bits", direct, other.With(remora.Force), false, false},
+		{"a write with bits", other, direct.With(remora.Force), true, false},
+		{"a write from a memory with bits", other.With(remora.Force), direct, true, false},
+		{"one memory", direct, direct, false, false},
+	} {
+		w := newWorld(t, nil)
+		w.caller = &Process{PID: callerPID, Memory: c.local}
+		w.set(w.caller)
+		w.set(&Process{PID: targetPID, Memory: c.remote})
+		call := w.readv
+		if c.write {
+			call = w.writev
+		}
+		to.asked = 0
+		w.check(call(targetPID, one(base, 10), one(base, 10)), moved(10))
+		if (to.asked > 0) != c.asked {
+			t.Errorf("%s: asked %d times", c.name, to.asked)
+		}
+	}
 }
 
 func TestR51AProcessThatWasSetAgainIsItself(t *testing.T) {

@@ -73,7 +73,7 @@ func (o *options) newTrial(ctx context.Context, l *list, dir, tmp string) (*tria
 	if r.test != "" {
 		return nil, fmt.Errorf("%s fails without any change:\n%s", r.test, r.output)
 	}
-	t.timeout = 10*time.Second + 4*r.took
+	t.timeout = 20*time.Second + 10*r.took
 	fmt.Fprintf(o.out, "unchanged: passes (%.1fs, of which the longer part of the tests %.1fs)\n",
 		time.Since(start).Seconds(), r.took.Seconds())
 	return t, nil
