@@ -54,7 +54,7 @@ func (l *list) unchanged() ([]string, error) {
 func met(checks []check, s span) map[int][]int {
 	groups := map[int][]int{}
 	for i, c := range checks {
-		if c.meets(s) {
+		if s.meets(c.span) {
 			groups[c.in] = append(groups[c.in], i)
 		}
 	}

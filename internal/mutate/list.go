@@ -128,7 +128,14 @@ func (l *list) check() error {
 // span is a part of a source, in bytes.
 type span struct{ from, to int }
 
-func (s span) meets(o span) bool { return s.from < o.to && o.from < s.to }
+// meets says whether two parts overlap. One without bytes, where something is put in, meets what it
+// is in or beside.
+func (s span) meets(o span) bool {
+	if s.from == s.to {
+		return o.from <= s.from && s.from <= o.to
+	}
+	return s.from < o.to && o.from < s.to
+}
 
 // span gives what a mutant changes: its old text without what the new one begins
 // and ends with as well.
