@@ -269,6 +269,54 @@ func TestR74LiveSharedWithoutTheCapability(t *testing.T) {
 	}
 }
 
+// The new program has a mapping of the same sort at the same address. It is not the
+// process that is held any more, and stays as it is.
+func TestR85LiveSharedOfTheNextProgram(t *testing.T) {
+	needRoot(t)
+	s := child(t, nil)
+	same := func() remora.Range {
+		at := layOut(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
+		if err := s.Protect(at, r); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	at := same()
+	p := live(t, s.Pid())
+	if err := s.Exec(); err != nil {
+		t.Fatal(err)
+	}
+	if again := same(); again != at {
+		t.Fatalf("mapped at %v, was at %v", again, at)
+	}
+	n, err := p.WriteMem(t.Context(), nil, []byte("xxxx"), at.Start)
+	wantErrno(t, err, errno.EFAULT)
+	if n != -1 || !errors.Is(err, remora.ErrGone) {
+		t.Error(n, err)
+	}
+	if !bytes.Equal(peek(t, s, at.Start, int(at.Size)), s.Contents(specimen.SharedMemory, at)) {
+		t.Error("the next program was written")
+	}
+}
+
+// Asked directly: shared and writable, but not readable.
+func TestR74LiveSharedWriteOnly(t *testing.T) {
+	needRoot(t)
+	s := child(t, nil)
+	at := layOut(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
+	if err := s.Protect(at, w); err != nil {
+		t.Fatal(err)
+	}
+	p := live(t, s.Pid())
+	for _, a := range []remora.Addr{at.Start, at.Start - 1, 1 << 62} {
+		if n, err := p.shared.WriteShared(t.Context(), []byte{1}, a); n != 0 || !errors.Is(err, remora.ErrFault) {
+			t.Errorf("%v: %d, %v", a, n, err)
+		}
+	}
+	_, err := p.WriteMem(t.Context(), nil, []byte{1}, at.Start)
+	wantErrno(t, err, errno.EFAULT)
+}
+
 func TestR81LiveStopsAtTheHole(t *testing.T) {
 	s := child(t, nil)
 	at := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1},

@@ -71,6 +71,40 @@ func TestR74PrivateCopy(t *testing.T) {
 	wantBytes(t, s, base+2*ps, []byte{0xcc, 5}) // its own by now
 }
 
+// changing does something after each transfer.
+type changing struct {
+	*memtest.Sparse
+	do func()
+}
+
+func (c *changing) Unwrap() any { return c.Sparse }
+
+func (c *changing) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	n, err := c.Sparse.Transfer(ctx, op, segs)
+	c.do()
+	return n, err
+}
+
+// What is read-only is looked up for each page: nothing else would keep a forced write
+// from a page that has become unreadable in between.
+func TestR74MapChangesBetweenPages(t *testing.T) {
+	s := memtest.NewSparse(nil)
+	if err := s.Map(remora.Range{Start: base, Size: 2 * ps}, memtest.MapOptions{Perm: r}); err != nil {
+		t.Fatal(err)
+	}
+	c := &changing{Sparse: s, do: func() {
+		if err := s.Protect(remora.Range{Start: base + ps, Size: ps}, 0); err != nil {
+			t.Error(err)
+		}
+	}}
+	n, err := held(t, c, nil).WriteMem(t.Context(), nil, bytes.Repeat([]byte{1}, 2*ps), base)
+	wantErrno(t, err, errno.EFAULT)
+	if n != ps {
+		t.Errorf("%d bytes", n)
+	}
+	wantBytes(t, s, base+ps-1, []byte{1, 0})
+}
+
 // Without a map a page is written if it can be read.
 func TestR74WithoutAMap(t *testing.T) {
 	for i, k := range kinds() {

@@ -72,6 +72,11 @@ func TestR84PTIO(t *testing.T) {
 	if err := user.Peek(got, base+ps/2+2*ps-11); err != nil || !bytes.Equal(got, []byte{2, 3, 3, 3}) {
 		t.Error(got, err)
 	}
+	if err := user.Poke([]byte("remora"), base); err != nil {
+		t.Fatal(err)
+	}
+	wantErrno(t, p.PTIO(t.Context(), td, &IODesc{Op: IOWriteI, Offset: base + ps + 20, Addr: base, Len: 6}), 0)
+	wantBytes(t, s, base+ps+19, []byte("\x01remora\x01"))
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
