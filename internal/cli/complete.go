@@ -20,17 +20,17 @@ import (
 // patience is how long a shell waits for the names of regions.
 const patience = time.Second
 
-// complete gives what may stand where word does: process ids for a TARGET, the names of
+// complete gives what may stand where word does: process ids for a TARGET or SOURCE, the names of
 // regions for a RANGE or ADDR, the names of verbs for a VERB.
 func complete(ctx context.Context, c *Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	switch c.argAt(len(args)) {
-	case "TARGET":
+	case "TARGET", "SOURCE":
 		if strings.Trim(strings.TrimPrefix(word, "pid:"), "0123456789") == "" {
 			return processes(os.DirFS("/proc"), word), cobra.ShellCompDirectiveDefault
 		}
 		return nil, cobra.ShellCompDirectiveDefault
 	case "RANGE", "ADDR":
-		return regionNames(ctx, args[0], word), cobra.ShellCompDirectiveNoFileComp
+		return regionNames(ctx, c.targetBefore(args), word), cobra.ShellCompDirectiveNoFileComp
 	case "VERB":
 		var names []cobra.Completion
 		for _, c := range commands() {
@@ -43,6 +43,16 @@ func complete(ctx context.Context, c *Command, args []string, word string) ([]co
 		return slices.DeleteFunc(shells(), func(s string) bool { return !strings.HasPrefix(s, word) }), cobra.ShellCompDirectiveNoFileComp
 	}
 	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// targetBefore gives the last target among args: the one that what comes next is of.
+func (c *Command) targetBefore(args []string) string {
+	for i := len(args) - 1; i > 0; i-- {
+		if word := c.argAt(i); word == "TARGET" || word == "SOURCE" {
+			return args[i]
+		}
+	}
+	return args[0]
 }
 
 // regionNames gives the names by which regions of a target can be written.

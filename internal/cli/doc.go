@@ -29,8 +29,9 @@
 //   - Run "make docs", which writes docs/commands and docs/man again.
 //
 // Args is what help shows and what is checked before Run is called: words, with [X] for
-// one that may be left out and X... for one that may be repeated. The first word TARGET
-// or RANGE makes the shell complete process ids or the names of regions.
+// one that may be left out and X... for one that may be repeated. A word TARGET
+// or SOURCE makes the shell complete process ids, RANGE and ADDR the names of regions of the
+// target before it.
 //
 // Mistakes of the caller are usagef errors. Numbers go through parseNumber, addresses through
 // parseSpan and locator, files that are written through createFile, and text that came

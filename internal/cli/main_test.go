@@ -56,7 +56,7 @@ func TestJudge(t *testing.T) {
 		{"a hole", bg, fault(remora.ErrUnmapped), 5},
 		{"a hole in what was cut off", bg, fault(remora.ErrTruncated), 5},
 		{"holes", bg, errors.Join(fault(remora.ErrGuard), fault(remora.ErrNotSaved)), 5},
-		{"holes that are only counted", bg, &moreFaults{3}, 5},
+		{"holes that are only counted", bg, &moreFaults{n: 3}, 5},
 		{"no format", bg, &openError{&remora.FormatError{Err: remora.ErrUnrecognized}}, 6},
 		{"a file that was cut off", bg, &openError{&remora.FormatError{Err: remora.ErrTruncated}}, 6},
 		{"out of time", timeout, fault(context.DeadlineExceeded), 124},

@@ -173,6 +173,7 @@ const mostFaults = 20
 type faults struct {
 	ctx  context.Context
 	mem  *remora.Memory
+	op   remora.Op
 	list []scan.Piece
 	more int
 }
@@ -196,18 +197,27 @@ func (f *faults) add(p *scan.Piece) {
 func (f *faults) errors() error {
 	var all []error
 	for i := range f.list {
-		all = append(all, f.list[i].Fault(f.ctx, f.mem, remora.Read))
+		all = append(all, f.list[i].Fault(f.ctx, f.mem, f.op))
 	}
 	if f.more > 0 {
-		all = append(all, &moreFaults{f.more})
+		all = append(all, &moreFaults{f.more, f.op})
 	}
 	return errors.Join(all...)
 }
 
 // moreFaults stands for holes that are not told one by one.
-type moreFaults struct{ n int }
+type moreFaults struct {
+	n  int
+	op remora.Op
+}
 
-func (e *moreFaults) Error() string        { return fmt.Sprintf("%d more places could not be read", e.n) }
+func (e *moreFaults) Error() string {
+	if e.op&remora.Write != 0 {
+		return fmt.Sprintf("%d more places could not be written", e.n)
+	}
+	return fmt.Sprintf("%d more places could not be read", e.n)
+}
+
 func (e *moreFaults) Is(target error) bool { return target == remora.ErrFault }
 
 // linePrinter gives pieces as objects.

@@ -9,6 +9,7 @@ func commands() []Command {
 		mapsCommand(),
 		readCommand(),
 		writeCommand(),
+		copyCommand(),
 		doctorCommand(),
 		demoCommand(),
 		completionCommand(),
