@@ -145,6 +145,40 @@ func byByte(all []fate, c Copied) []fate {
 	return all
 }
 
+// A hole of the destination is one part, however long it is, and the map is that of the
+// moment.
+func TestCopyPassesOverAHoleAtOnce(t *testing.T) {
+	const rw = remora.PermRead | remora.PermWrite
+	src, dst := memtest.NewSparse(nil), memtest.NewSparse(nil)
+	for _, m := range []struct {
+		s     *memtest.Sparse
+		first remora.Addr
+		pages uint64
+		perm  remora.Perm
+	}{{src, 0, 400, rw}, {dst, 0, 2, rw}, {dst, 66 * page, 1, rw}, {dst, 67 * page, 100, remora.PermRead}, {dst, 167 * page, 1, rw}} {
+		if err := m.s.Map(remora.Range{Start: m.first, Size: m.pages * page}, memtest.MapOptions{Perm: m.perm}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for c, err := range Copy(t.Context(), src.Memory(), remora.Range{Start: page, Size: 220 * page}, dst.Memory(), 100) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(c.Off+100, "+", c.Size, c.To))
+		if c.To == remora.ErrUnmapped { // half of the read-only pages become writable
+			if err := dst.Map(remora.Range{Start: 117 * page, Size: 50 * page}, memtest.MapOptions{Perm: rw}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := []string{fmt.Sprint(100, "+", 2*page-100, nil), fmt.Sprint(2*page, "+", 64*page, remora.ErrUnmapped), fmt.Sprint(66*page, "+", page, nil),
+		fmt.Sprint(67*page, "+", 50*page, remora.ErrProtected), fmt.Sprint(117*page, "+", 51*page, nil), fmt.Sprint(168*page, "+", 52*page+100, remora.ErrUnmapped)}
+	if !slices.Equal(got, want) {
+		t.Errorf("parts %q, want %q", got, want)
+	}
+}
+
 // A destination that is gone ends the copy.
 func TestCopyEnds(t *testing.T) {
 	src, dst := memtest.NewSparse(nil), memtest.NewSparse(&memtest.SparseOptions{ReadOnly: true})
