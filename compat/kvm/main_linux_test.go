@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/remora-go/remora/compat/errno"
+	"github.com/remora-go/remora/internal/specimen"
+)
+
+func TestMain(m *testing.M) {
+	specimen.Main(specimen.Job{Name: "stranger", Run: stranger})
+	os.Exit(m.Run())
+}
+
+// stranger looks at a process of somebody else: what it gets is written out.
+func stranger(out io.Writer, args []string) error {
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	h, err := Open("", "", "", os.O_RDONLY, "")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	p, err := h.GetProc(context.Background(), pid)
+	if err != nil {
+		return err
+	}
+	n, uread := h.URead(context.Background(), make([]byte, 8), 0x1000)
+	_, _, getcmd := h.GetCmd(context.Background(), p, nil)
+	var a, b *Error
+	if !errors.As(uread, &a) || !errors.As(getcmd, &b) {
+		return fmt.Errorf("%v, %v: want two of *Error", uread, getcmd)
+	}
+	_, err = fmt.Fprintf(out, "%d %s %s %v", n, a.Errno.Name(), b.Errno.Name(), errors.Is(uread, errno.EACCES))
+	return err
+}
+
+// lacks skips, or fails where the environment claims to have everything.
+func lacks(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("REMORA_REQUIRE") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// startSpecimen starts a process with known memory, which ends with the test.
+func startSpecimen(t testing.TB, o *specimen.Options) *specimen.Specimen {
+	t.Helper()
+	s, err := specimen.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// openRunningSystem opens it by one of its names.
+func openRunningSystem(t testing.TB, o *Options, flag int) *Handle {
+	t.Helper()
+	h, err := OpenWith(t.Context(), o, "", "/dev/kmem", "", flag, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func getProc(t testing.TB, h *Handle, pid int) *Proc {
+	t.Helper()
+	p, err := h.GetProc(t.Context(), pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// startShell starts a process with these arguments and environment. It waits for its
+// input, which ends with the test.
+func startShell(t testing.TB, args, env []string) int {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", "echo ready; read x"}, args...)...)
+	c.Env = env
+	if env == nil {
+		c.Env = []string{}
+	}
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		c.Wait()
+	})
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	return c.Process.Pid
+}
+
+// procStrings reads a file of NUL-terminated strings of a process.
+func procStrings(t testing.TB, pid int, name string) ([]string, error) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+	if err != nil || len(b) == 0 {
+		return []string{}, err
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
+}
+
+// descriptors counts the open files of this process.
+func descriptors(t testing.TB) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
+}
+
+// processNumbers lists /proc.
+func processNumbers(t testing.TB) map[int]bool {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[int]bool{}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			all[pid] = true
+		}
+	}
+	return all
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/compose"
+	"github.com/remora-go/remora/proc"
+)
+
+// running is the running Linux system as an Image.
+type running struct {
+	root    string // "/proc"
+	write   bool   // processes are opened for writing
+	overlay bool
+	file    *os.File // root/kcore, when it is open
+	kcore   *kcore
+	kept    map[key]*overlaid // processes with changes that are kept in memory
+}
+
+var (
+	_ Image     = (*running)(nil)
+	_ Refresher = (*running)(nil)
+	_ listed    = (*running)(nil)
+)
+
+// key says which process: a number can come to mean another one.
+type key struct {
+	pid   int
+	start uint64
+}
+
+// newRunning gives the system whose processes are listed in root.
+func newRunning(root string, c *Config) *running {
+	return &running{root: root, write: c.Write, overlay: c.Overlay, kept: map[key]*overlaid{}}
+}
+
+func (r *running) namelist() *namelist { return &namelist{filepath.Join(r.root, "kallsyms")} }
+
+// open opens /proc/kcore once.
+func (r *running) open() (*kcore, error) {
+	if r.kcore != nil {
+		return r.kcore, nil
+	}
+	path := filepath.Join(r.root, "kcore")
+	f, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("the memory of the running kernel: this system has no %s (CONFIG_PROC_KCORE): %w", path, errors.ErrUnsupported)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, &remora.AccessError{Target: "the running kernel", Act: "read the memory of", Reason: path + " refuses",
+			Remedy: "CAP_SYS_RAWIO is needed, and a kernel that is not locked down", Err: err}
+	case err != nil:
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil {
+		r.kcore, err = newKcore(f, st.Size(), path, r.overlay)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	r.file = f
+	return r.kcore, nil
+}
+
+// Kernel gives the kernel's address space as /proc/kcore has it.
+func (r *running) Kernel(context.Context) (*remora.Memory, error) {
+	k, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	return k.kernel, nil
+}
+
+// Physical gives the memory to which the kernel has a fixed mapping.
+func (r *running) Physical(context.Context) (*remora.Memory, error) {
+	k, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	return k.physical, k.noPhysical
+}
+
+// Processes begins a walk over /proc.
+func (r *running) Processes() Walk { return &pids{of: r} }
+
+// pids walks over the processes that were there at its start. One that has exited
+// since is left out.
+type pids struct {
+	of     *running
+	listed bool
+	left   []int
+}
+
+// Next gives the next process by its number.
+func (w *pids) Next(ctx context.Context) (*Proc, error) {
+	if !w.listed {
+		list, err := w.of.list()
+		if err != nil {
+			return nil, err
+		}
+		w.left, w.listed = list, true
+	}
+	for len(w.left) > 0 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		pid := w.left[0]
+		p, err := w.of.stat(pid)
+		if err != nil && !errors.Is(err, remora.ErrGone) {
+			return nil, err
+		}
+		w.left = w.left[1:]
+		if err == nil {
+			return p, nil
+		}
+	}
+	return nil, io.EOF
+}
+
+// list gives the numbers of all processes, in order.
+func (r *running) list() ([]int, error) {
+	d, err := os.Open(r.root)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n); err == nil && pid > 0 {
+			out = append(out, pid)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// stat looks a process up. The error Is remora.ErrGone where there is none.
+func (r *running) stat(pid int) (*Proc, error) {
+	path := filepath.Join(r.root, strconv.Itoa(pid), "stat")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		if gone(err) {
+			return nil, fmt.Errorf("pid %d does not exist: %w", pid, remora.ErrGone)
+		}
+		return nil, err
+	}
+	return parseStat(path, b)
+}
+
+// Refresh looks a process up again.
+func (r *running) Refresh(_ context.Context, p *Proc) (*Proc, error) {
+	now, err := r.stat(p.PID)
+	if err == nil && !now.same(p) {
+		return nil, fmt.Errorf("pid %d has exited, and its number is another process's now: %w", p.PID, remora.ErrGone)
+	}
+	return now, err
+}
+
+// User opens the memory of a process. An execve is followed (R99).
+func (r *running) User(ctx context.Context, p *Proc) (remora.Target, error) {
+	if o := r.kept[key{p.PID, p.Start}]; o != nil {
+		return o, nil
+	}
+	t, err := proc.Open(p.PID, &proc.Options{Write: r.write, FollowExec: true})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.Refresh(ctx, p); err != nil { // held now, so that this look is not too early
+		return nil, errors.Join(err, t.Close())
+	}
+	if !r.overlay {
+		return t, nil
+	}
+	layer := compose.Overlay(t.Memory())
+	return &overlaid{of: r, key: key{p.PID, p.Start}, below: t, layer: layer, mem: remora.New(layer)}, nil
+}
+
+// overlaid is a process of which changes are kept in memory.
+type overlaid struct {
+	of    *running
+	key   key
+	below remora.Target
+	layer *compose.Layer
+	mem   *remora.Memory
+}
+
+// Memory gives the memory with the changes.
+func (o *overlaid) Memory() *remora.Memory { return o.mem }
+
+// Close keeps the process open for as long as the Image is when there are changes,
+// so that they are there the next time.
+func (o *overlaid) Close() error {
+	if len(o.layer.Changes()) > 0 {
+		o.of.kept[o.key] = o
+		return nil
+	}
+	return o.end()
+}
+
+func (o *overlaid) end() error { return errors.Join(o.layer.Close(), o.below.Close()) }
+
+// Close lets go of /proc/kcore and of all processes.
+func (r *running) Close() error {
+	var errs []error
+	for _, o := range r.kept {
+		errs = append(errs, o.end())
+	}
+	if r.kcore != nil {
+		r.kcore.close()
+		errs = append(errs, r.file.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kvm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/compat/errno"
+	"github.com/remora-go/remora/internal/specimen"
+)
+
+// TestR89RunningSystem: each name of the running system opens it, and what it has
+// not is missed only when it is asked for.
+func TestR89RunningSystem(t *testing.T) {
+	for _, name := range []string{"", "/dev/mem", "/dev/kmem", "/dev/allkmem", "/proc/kcore"} {
+		for _, flag := range []int{os.O_RDONLY, os.O_RDWR} {
+			h, err := Open("", name, "", flag, "")
+			if err != nil {
+				t.Fatalf("%q: %v", name, err)
+			}
+			if p := getProc(t, h, os.Getpid()); p.PPID != os.Getppid() {
+				t.Errorf("%q: %+v", name, p)
+			}
+			if err := h.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestR91NamelistOfTheRunningSystem(t *testing.T) {
+	_, err := Open(writeFile(t, "names", "no symbols here\n"), "", "", os.O_RDONLY, "")
+	wantError(t, err, errno.EINVAL, remora.ErrUnrecognized)
+	_, err = Open("/nonexistent/namelist", "", "", os.O_RDONLY, "")
+	wantError(t, err, errno.ENOENT, fs.ErrNotExist)
+	h, err := Open(writeFile(t, "names", systemMap), "", "", os.O_RDONLY, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	list := []Nlist{{Name: "init_task"}}
+	if n, err := h.NList(t.Context(), list); n != 0 || err != nil || list[0].Value != 0xffffffff82000000 {
+		t.Errorf("%d, %v, %+v", n, err, list)
+	}
+}
+
+// TestR91SymbolsOfTheRunningSystem are those of /proc/kallsyms, or a refusal where it
+// hides them.
+func TestR91SymbolsOfTheRunningSystem(t *testing.T) {
+	b, err := os.ReadFile("/proc/kallsyms")
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
+		lacks(t, "this kernel has no /proc/kallsyms")
+	}
+	h := openRunningSystem(t, nil, os.O_RDONLY)
+	list := []Nlist{{Name: "_stext"}, {Name: "no_such_symbol"}}
+	n, nlistErr := h.NList(t.Context(), list)
+	if err != nil {
+		wantFailed(t, n, nlistErr, errno.EACCES, fs.ErrPermission)
+		return
+	}
+	line := ""
+	for l := range strings.Lines(string(b)) {
+		if strings.HasSuffix(l, " T _stext\n") {
+			line = strings.TrimSuffix(l, "\n")
+		}
+	}
+	if strings.HasPrefix(line, "0000000000000000 ") {
+		wantFailed(t, n, nlistErr, errno.EACCES, fs.ErrPermission)
+		return
+	}
+	if got := fmt.Sprintf("%016x %c %s", uint64(list[0].Value), list[0].Type, list[0].Name); n != 1 || nlistErr != nil || got != line {
+		t.Errorf("%d, %v, %q: want %q and one that is missing", n, nlistErr, got, line)
+	}
+}
+
+// TestR96KernelOfTheRunningSystem reads where /proc/kcore is, and elsewhere is told why
+// it cannot.
+func TestR96KernelOfTheRunningSystem(t *testing.T) {
+	h := openRunningSystem(t, nil, os.O_RDWR)
+	buf := make([]byte, 64)
+	_, err := os.Stat("/proc/kcore")
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, call := range []transfer{h.KRead, h.KWrite, h.PRead, h.PWrite} {
+			n, err := call(t.Context(), buf, 0xffffffff81000000)
+			wantFailed(t, n, err, errno.ENOSYS, errors.ErrUnsupported)
+		}
+		return
+	}
+	list := []Nlist{{Name: "linux_banner"}}
+	if n, err := h.NList(t.Context(), list); n != 0 || err != nil {
+		t.Skipf("linux_banner is not known: %d, %v", n, err)
+	}
+	n, err := h.KRead(t.Context(), buf, list[0].Value)
+	if errors.Is(err, fs.ErrPermission) {
+		wantFailed(t, n, err, errno.EACCES, fs.ErrPermission)
+		return
+	}
+	wantAll(t, n, err, len(buf))
+	if !bytes.HasPrefix(buf, []byte("Linux version ")) {
+		t.Errorf("%q", buf)
+	}
+	n, err = h.KWrite(t.Context(), buf, list[0].Value)
+	wantFailed(t, n, err, errno.EROFS, remora.ErrReadOnly)
+}
+
+// TestR99ProcessMemory: a handle reads and writes a process, without a leak.
+func TestR99ProcessMemory(t *testing.T) {
+	s := startSpecimen(t, nil)
+	r, err := s.Map(specimen.Touched, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	h, err := Open("", "", "", os.O_RDWR, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		getProc(t, h, os.Getppid())
+		if _, err := h.URead(t.Context(), make([]byte, 1), 0x1000); err == nil {
+			t.Error("the first page of a process could be read")
+		}
+		getProc(t, h, s.Pid())
+		got := make([]byte, r.Size)
+		n, err := h.URead(t.Context(), got, r.Start)
+		wantAll(t, n, err, len(got))
+		if !bytes.Equal(got, s.Contents(specimen.Touched, r)) {
+			t.Fatal("wrong bytes")
+		}
+	}
+	n, err := h.UWrite(t.Context(), []byte("written"), r.Start+page-3)
+	wantAll(t, n, err, 7)
+	got := make([]byte, 7)
+	if err := s.Peek(got, r.Start+page-3); err != nil || string(got) != "written" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d open files before, %d after", before, after)
+	}
+	ro := openRunningSystem(t, nil, os.O_RDONLY)
+	getProc(t, ro, s.Pid())
+	n, err = ro.UWrite(t.Context(), []byte("x"), r.Start)
+	wantFailed(t, n, err, errno.EBADF, remora.ErrReadOnly)
+}
+
+// TestR99ProcessThatIsGone: a zombie, one that was waited for, and another one with
+// the same number.
+func TestR99ProcessThatIsGone(t *testing.T) {
+	for _, opened := range []bool{false, true} {
+		h := openRunningSystem(t, nil, os.O_RDWR)
+		s := startSpecimen(t, nil)
+		r, err := s.Map(specimen.Touched, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := getProc(t, h, s.Pid())
+		buf := make([]byte, 8)
+		if opened {
+			n, err := h.URead(t.Context(), buf, r.Start)
+			wantAll(t, n, err, 8)
+		}
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range []transfer{h.URead, h.UWrite} {
+			n, err := call(t.Context(), buf, r.Start)
+			wantFailed(t, n, err, errno.ENOENT, remora.ErrGone)
+		}
+		zombie := getProc(t, h, s.Pid())
+		if zombie.State != 'Z' {
+			t.Errorf("state %c", zombie.State)
+		}
+		n, err := h.URead(t.Context(), buf, r.Start)
+		wantFailed(t, n, err, errno.ENOENT, remora.ErrGone)
+		if _, _, err := h.GetCmd(t.Context(), zombie, nil); !errors.Is(err, remora.ErrGone) {
+			t.Errorf("%v: want that it is gone", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h.GetU(p)
+		n, err = h.URead(t.Context(), buf, r.Start)
+		if n != -1 || !errors.Is(err, errno.ENOENT) {
+			t.Errorf("%d, %v: want ENOENT", n, err)
+		}
+		_, err = h.GetProc(t.Context(), p.PID)
+		wantError(t, err, errno.ESRCH, fs.ErrNotExist)
+	}
+	h := openRunningSystem(t, nil, os.O_RDONLY)
+	self := *getProc(t, h, os.Getpid())
+	self.Start-- // as if the number had belonged to another before
+	h.GetU(&self)
+	n, err := h.URead(t.Context(), make([]byte, 1), 0x1000)
+	wantFailed(t, n, err, errno.ENOENT, remora.ErrGone)
+}
+
+// TestR99FollowsExec: as the file is opened anew in each call, an execve is followed.
+func TestR99FollowsExec(t *testing.T) {
+	h := openRunningSystem(t, nil, os.O_RDONLY)
+	s := startSpecimen(t, nil)
+	r, err := s.Map(specimen.Touched, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := getProc(t, h, s.Pid())
+	buf := make([]byte, 8)
+	n, err := h.URead(t.Context(), buf, r.Start)
+	wantAll(t, n, err, 8)
+	if err := s.Exec(); err != nil {
+		t.Fatal(err)
+	}
+	n, err = h.URead(t.Context(), buf, r.Start)
+	wantShort(t, n, err, 0, r.Start, remora.ErrUnmapped)
+	if _, err := s.MapAt(r.Start, specimen.Touched, 1); err != nil {
+		t.Fatal(err)
+	}
+	n, err = h.URead(t.Context(), buf, r.Start)
+	wantAll(t, n, err, 8)
+	if now := getProc(t, h, s.Pid()); now.User != before.User { // the stack is at random
+		_, _, err = h.GetCmd(t.Context(), before, nil)
+		if err == nil {
+			t.Error("GetCmd read the arguments of one program from the memory of another")
+		}
+	}
+}
+
+// TestR99Permission: who may not open the process gets EACCES, and GetCmd -1.
+func TestR99Permission(t *testing.T) {
+	if os.Geteuid() != 0 {
+		lacks(t, "needs root")
+	}
+	s := startSpecimen(t, nil)
+	got, err := specimen.Run(t.Context(), &specimen.RunOptions{As: &specimen.Identity{UID: 65534, GID: 65534}}, "stranger", fmt.Sprint(s.Pid()))
+	if want := "-1 EACCES EACCES true"; err != nil || got != want {
+		t.Errorf("%q, %v: want %q", got, err, want)
+	}
+}
+
+// TestR100ProcessAccess: where a transfer of a live process ends, and what it is then.
+func TestR100ProcessAccess(t *testing.T) {
+	h := openRunningSystem(t, nil, os.O_RDWR)
+	s := startSpecimen(t, nil)
+	areas, err := s.Layout(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1},
+		specimen.Piece{Kind: specimen.NoAccess, Pages: 1}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1},
+		specimen.Piece{Kind: specimen.Text, Pages: 1}, specimen.Piece{Kind: specimen.Untouched, Pages: 1},
+		specimen.Piece{Kind: specimen.Hole, Pages: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	touched, hole, last := areas[0], areas[1], areas[5]
+	getProc(t, h, s.Pid())
+	buf := make([]byte, 100)
+
+	n, err := h.URead(t.Context(), buf, hole.Start-30)
+	wantShort(t, n, err, 30, hole.Start, remora.ErrUnmapped)
+	if !bytes.Equal(buf[:30], s.Contents(specimen.Touched, touched)[touched.Size-30:]) {
+		t.Error("wrong bytes")
+	}
+	n, err = h.URead(t.Context(), buf, hole.Start) // 0, not -1
+	wantShort(t, n, err, 0, hole.Start, remora.ErrUnmapped)
+	n, err = h.UWrite(t.Context(), buf, hole.Start)
+	wantFailed(t, n, err, errno.EIO, remora.ErrUnmapped)
+	n, err = h.UWrite(t.Context(), buf, hole.Start-30)
+	wantShort(t, n, err, 30, hole.Start, remora.ErrUnmapped)
+
+	for _, a := range []remora.Addr{0, 1 << 47, 0xffff800000000000, remora.MaxAddr} {
+		n, err = h.URead(t.Context(), buf, a)
+		if n != 0 || err == nil {
+			t.Errorf("%v: %d, %v: want 0", a, n, err)
+		}
+		n, err = h.UWrite(t.Context(), buf, a)
+		wantFailed(t, n, err, errno.EIO, remora.ErrFault)
+	}
+
+	// One read across pages of every protection; never touched is zeros here.
+	got := make([]byte, last.Last()-hole.Last())
+	n, err = h.URead(t.Context(), got, hole.Last()+1)
+	wantAll(t, n, err, len(got))
+	want := slices.Concat(s.Contents(specimen.NoAccess, areas[2]), s.Contents(specimen.ReadOnly, areas[3]), s.Contents(specimen.Text, areas[4]), make([]byte, last.Size))
+	if !bytes.Equal(got, want) {
+		t.Error("wrong bytes")
+	}
+	for _, r := range areas[2:5] {
+		n, err = h.UWrite(t.Context(), []byte("override"), r.Start+5)
+		wantAll(t, n, err, 8)
+		if err := s.Protect(r, remora.PermRead); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Peek(buf[:8], r.Start+5); err != nil || string(buf[:8]) != "override" {
+			t.Errorf("%v: %q, %v", r, buf[:8], err)
+		}
+	}
+	n, err = h.URead(t.Context(), buf, last.Last()+1)
+	wantShort(t, n, err, 0, last.Last()+1, remora.ErrUnmapped)
+}
+
+// TestR100PrivateCopy: writing a private mapping leaves what others see alone.
+func TestR100PrivateCopy(t *testing.T) {
+	h := openRunningSystem(t, nil, os.O_RDWR)
+	s := startSpecimen(t, nil)
+	areas, err := s.Layout(specimen.Piece{Kind: specimen.SharedFile, Pages: 1}, specimen.Piece{Kind: specimen.PrivateAlias, Pages: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, private := areas[0], areas[1]
+	was := make([]byte, 8)
+	if err := s.Peek(was, shared.Start); err != nil {
+		t.Fatal(err)
+	}
+	getProc(t, h, s.Pid())
+	n, err := h.UWrite(t.Context(), []byte("own copy"), private.Start)
+	wantAll(t, n, err, 8)
+	now := make([]byte, 8)
+	if err := s.Peek(now, shared.Start); err != nil || !bytes.Equal(now, was) {
+		t.Errorf("% x, %v: the file changed", now, err)
+	}
+	if err := s.Peek(now, private.Start); err != nil || string(now) != "own copy" {
+		t.Errorf("%q, %v", now, err)
+	}
+}
+
+// TestR100SystemProcess: a kernel thread has nothing to read.
+func TestR100SystemProcess(t *testing.T) {
+	h := openRunningSystem(t, nil, os.O_RDWR)
+	p, err := h.GetProc(t.Context(), 2)
+	if err != nil || !p.System {
+		lacks(t, "process 2 is no kernel thread here")
+	}
+	n, err := h.URead(t.Context(), make([]byte, 8), 0x1000)
+	if n != 0 || err == nil {
+		t.Errorf("%d, %v: want 0", n, err)
+	}
+	n, err = h.UWrite(t.Context(), make([]byte, 8), 0x1000)
+	wantFailed(t, n, err, errno.EIO, remora.ErrUnmapped)
+	_, _, err = h.GetCmd(t.Context(), p, nil)
+	wantError(t, err, errno.EIO, remora.ErrUnmapped)
+}
+
+// TestR102NextProcIsProc: every process that is there before and after the walk is
+// met exactly once, and nothing is met that was never there.
+func TestR102NextProcIsProc(t *testing.T) {
+	startSpecimen(t, nil)
+	h := openRunningSystem(t, nil, os.O_RDONLY)
+	for range 5 {
+		before := processNumbers(t)
+		met := map[int]int{}
+		for {
+			p, err := h.NextProc(t.Context())
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			met[p.PID]++
+		}
+		after := processNumbers(t)
+		steady := 0
+		for pid := range before {
+			if after[pid] {
+				steady++
+				if met[pid] != 1 {
+					t.Errorf("process %d was met %d times", pid, met[pid])
+				}
+			}
+		}
+		for pid, n := range met {
+			if n != 1 {
+				t.Errorf("process %d was met %d times", pid, n)
+			}
+		}
+		if steady < 3 || met[os.Getpid()] != 1 {
+			t.Errorf("%d processes stayed; ourselves met %d times", steady, met[os.Getpid()])
+		}
+		h.SetProc()
+	}
+}
+
+// TestOverlayOfTheRunningSystem: what is written to processes is kept, for each apart,
+// also when another one is current meanwhile; the processes are not changed.
+func TestOverlayOfTheRunningSystem(t *testing.T) {
+	h, err := OpenWith(t.Context(), &Options{Overlay: true}, "", "", "", os.O_RDWR, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type one struct {
+		*specimen.Specimen
+		remora.Range
+	}
+	var all []one
+	for range 2 {
+		s := startSpecimen(t, nil)
+		r, err := s.Map(specimen.ReadOnly, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one{s, r})
+	}
+	opened := descriptors(t)
+	for round := range 2 {
+		for i, s := range all {
+			getProc(t, h, s.Pid())
+			want := []byte(fmt.Sprint("overlay ", i))
+			if round == 0 {
+				n, err := h.UWrite(t.Context(), want, s.Start)
+				wantAll(t, n, err, len(want))
+			}
+			got := make([]byte, len(want))
+			n, err := h.URead(t.Context(), got, s.Start)
+			wantAll(t, n, err, len(got))
+			if !bytes.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+			if err := s.Peek(got, s.Start); err != nil || !bytes.Equal(got, s.Contents(specimen.ReadOnly, s.Range)[:len(got)]) {
+				t.Errorf("the process was changed: %q, %v", got, err)
+			}
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := descriptors(t); after != opened {
+		t.Errorf("%d open files before, %d after", opened, after)
+	}
+}
