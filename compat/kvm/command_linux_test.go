@@ -34,7 +34,7 @@ func wantCommand(t *testing.T, h *Handle, pid int) (argv, envp []string) {
 	return argv, envp
 }
 
-func TestR104GetCmdIsProc(t *testing.T) {
+func TestR104LiveGetCmdIsProc(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	wantCommand(t, h, os.Getpid())
 	wantCommand(t, h, startSpecimen(t, nil).Pid())
@@ -52,9 +52,9 @@ func TestR104GetCmdIsProc(t *testing.T) {
 	}
 }
 
-// TestR104GetCmdOfATitle: a process that has written over its arguments, within them,
+// TestR104LiveGetCmdOfATitle: a process that has written over its arguments, within them,
 // into the environment, and beyond a page.
-func TestR104GetCmdOfATitle(t *testing.T) {
+func TestR104LiveGetCmdOfATitle(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	long := []string{strings.Repeat("y", 6000)}
 	for _, c := range []struct {
@@ -82,9 +82,9 @@ func TestR104GetCmdOfATitle(t *testing.T) {
 	}
 }
 
-// TestR104GetCmdOfAll: every process that is there and may be read, unless it changes
+// TestR104LiveGetCmdOfAll: every process that is there and may be read, unless it changes
 // meanwhile.
-func TestR104GetCmdOfAll(t *testing.T) {
+func TestR104LiveGetCmdOfAll(t *testing.T) {
 	startSpecimen(t, nil)
 	h := openRunningSystem(t, nil, os.O_RDONLY)
 	same, before := 0, descriptors(t)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 
 	"github.com/remora-go/remora"
@@ -51,7 +52,7 @@ func newKcore(r io.ReaderAt, size int64, name string, overlay bool) (*kcore, err
 		Ops:       remora.StopAtFault | remora.Force | remora.Resident,
 		PtrSize:   4,
 		BigEndian: f.BigEndian,
-		Granule:   1,
+		Granule:   granule(size),
 		Last:      remora.MaxAddr,
 		Live:      true,
 	}}}
@@ -75,6 +76,11 @@ func newKcore(r io.ReaderAt, size int64, name string, overlay bool) (*kcore, err
 		k.noPhysical, err = err, nil
 	}
 	return k, err
+}
+
+// granule is the largest power of two, up to a page, that divides the size of the file.
+func granule(size int64) uint32 {
+	return 1 << bits.TrailingZeros64(uint64(size)|4096)
 }
 
 // kcoreRuns gives the segments that hold memory, by address.

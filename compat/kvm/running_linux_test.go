@@ -18,9 +18,9 @@ import (
 	"github.com/remora-go/remora/internal/specimen"
 )
 
-// TestR89RunningSystem: each name of the running system opens it, and what it has
+// TestR89LiveRunningSystem: each name of the running system opens it, and what it has
 // not is missed only when it is asked for.
-func TestR89RunningSystem(t *testing.T) {
+func TestR89LiveRunningSystem(t *testing.T) {
 	for _, name := range []string{"", "/dev/mem", "/dev/kmem", "/dev/allkmem", "/proc/kcore"} {
 		for _, flag := range []int{os.O_RDONLY, os.O_RDWR} {
 			h, err := Open("", name, "", flag, "")
@@ -37,7 +37,7 @@ func TestR89RunningSystem(t *testing.T) {
 	}
 }
 
-func TestR91NamelistOfTheRunningSystem(t *testing.T) {
+func TestR91LiveNamelistOfTheRunningSystem(t *testing.T) {
 	_, err := Open(writeFile(t, "names", "no symbols here\n"), "", "", os.O_RDONLY, "")
 	wantError(t, err, errno.EINVAL, remora.ErrUnrecognized)
 	_, err = Open("/nonexistent/namelist", "", "", os.O_RDONLY, "")
@@ -53,9 +53,9 @@ func TestR91NamelistOfTheRunningSystem(t *testing.T) {
 	}
 }
 
-// TestR91SymbolsOfTheRunningSystem are those of /proc/kallsyms, or a refusal where it
+// TestR91LiveSymbolsOfTheRunningSystem are those of /proc/kallsyms, or a refusal where it
 // hides them.
-func TestR91SymbolsOfTheRunningSystem(t *testing.T) {
+func TestR91LiveSymbolsOfTheRunningSystem(t *testing.T) {
 	b, err := os.ReadFile("/proc/kallsyms")
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
 		lacks(t, "this kernel has no /proc/kallsyms")
@@ -82,9 +82,9 @@ func TestR91SymbolsOfTheRunningSystem(t *testing.T) {
 	}
 }
 
-// TestR96KernelOfTheRunningSystem reads where /proc/kcore is, and elsewhere is told why
+// TestR96LiveKernelOfTheRunningSystem reads where /proc/kcore is, and elsewhere is told why
 // it cannot.
-func TestR96KernelOfTheRunningSystem(t *testing.T) {
+func TestR96LiveKernelOfTheRunningSystem(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	buf := make([]byte, 64)
 	_, err := os.Stat("/proc/kcore")
@@ -112,8 +112,8 @@ func TestR96KernelOfTheRunningSystem(t *testing.T) {
 	wantFailed(t, n, err, errno.EROFS, remora.ErrReadOnly)
 }
 
-// TestR99ProcessMemory: a handle reads and writes a process, without a leak.
-func TestR99ProcessMemory(t *testing.T) {
+// TestR99LiveProcessMemory: a handle reads and writes a process, without a leak.
+func TestR99LiveProcessMemory(t *testing.T) {
 	s := startSpecimen(t, nil)
 	r, err := s.Map(specimen.Touched, 3)
 	if err != nil {
@@ -155,9 +155,9 @@ func TestR99ProcessMemory(t *testing.T) {
 	wantFailed(t, n, err, errno.EBADF, remora.ErrReadOnly)
 }
 
-// TestR99ProcessThatIsGone: a zombie, one that was waited for, and another one with
+// TestR99LiveProcessThatIsGone: a zombie, one that was waited for, and another one with
 // the same number.
-func TestR99ProcessThatIsGone(t *testing.T) {
+func TestR99LiveProcessThatIsGone(t *testing.T) {
 	for _, opened := range []bool{false, true} {
 		h := openRunningSystem(t, nil, os.O_RDWR)
 		s := startSpecimen(t, nil)
@@ -206,8 +206,8 @@ func TestR99ProcessThatIsGone(t *testing.T) {
 	wantFailed(t, n, err, errno.ENOENT, remora.ErrGone)
 }
 
-// TestR99FollowsExec: as the file is opened anew in each call, an execve is followed.
-func TestR99FollowsExec(t *testing.T) {
+// TestR99LiveFollowsExec: as the file is opened anew in each call, an execve is followed.
+func TestR99LiveFollowsExec(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDONLY)
 	s := startSpecimen(t, nil)
 	r, err := s.Map(specimen.Touched, 1)
@@ -236,8 +236,8 @@ func TestR99FollowsExec(t *testing.T) {
 	}
 }
 
-// TestR99Permission: who may not open the process gets EACCES, and GetCmd -1.
-func TestR99Permission(t *testing.T) {
+// TestR99LivePermission: who may not open the process gets EACCES, and GetCmd -1.
+func TestR99LivePermission(t *testing.T) {
 	if os.Geteuid() != 0 {
 		lacks(t, "needs root")
 	}
@@ -248,8 +248,8 @@ func TestR99Permission(t *testing.T) {
 	}
 }
 
-// TestR100ProcessAccess: where a transfer of a live process ends, and what it is then.
-func TestR100ProcessAccess(t *testing.T) {
+// TestR100LiveProcessAccess: where a transfer of a live process ends, and what it is then.
+func TestR100LiveProcessAccess(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	s := startSpecimen(t, nil)
 	areas, err := s.Layout(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1},
@@ -306,8 +306,8 @@ func TestR100ProcessAccess(t *testing.T) {
 	wantShort(t, n, err, 0, last.Last()+1, remora.ErrUnmapped)
 }
 
-// TestR100PrivateCopy: writing a private mapping leaves what others see alone.
-func TestR100PrivateCopy(t *testing.T) {
+// TestR100LivePrivateCopy: writing a private mapping leaves what others see alone.
+func TestR100LivePrivateCopy(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	s := startSpecimen(t, nil)
 	areas, err := s.Layout(specimen.Piece{Kind: specimen.SharedFile, Pages: 1}, specimen.Piece{Kind: specimen.PrivateAlias, Pages: 1})
@@ -331,8 +331,8 @@ func TestR100PrivateCopy(t *testing.T) {
 	}
 }
 
-// TestR100SystemProcess: a kernel thread has nothing to read.
-func TestR100SystemProcess(t *testing.T) {
+// TestR100LiveSystemProcess: a kernel thread has nothing to read.
+func TestR100LiveSystemProcess(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	p, err := h.GetProc(t.Context(), 2)
 	if err != nil || !p.System {
@@ -348,9 +348,9 @@ func TestR100SystemProcess(t *testing.T) {
 	wantError(t, err, errno.EIO, remora.ErrUnmapped)
 }
 
-// TestR102NextProcIsProc: every process that is there before and after the walk is
+// TestR102LiveNextProcIsProc: every process that is there before and after the walk is
 // met exactly once, and nothing is met that was never there.
-func TestR102NextProcIsProc(t *testing.T) {
+func TestR102LiveNextProcIsProc(t *testing.T) {
 	startSpecimen(t, nil)
 	h := openRunningSystem(t, nil, os.O_RDONLY)
 	for range 5 {
@@ -388,9 +388,9 @@ func TestR102NextProcIsProc(t *testing.T) {
 	}
 }
 
-// TestOverlayOfTheRunningSystem: what is written to processes is kept, for each apart,
+// TestLiveOverlayOfTheRunningSystem: what is written to processes is kept, for each apart,
 // also when another one is current meanwhile; the processes are not changed.
-func TestOverlayOfTheRunningSystem(t *testing.T) {
+func TestLiveOverlayOfTheRunningSystem(t *testing.T) {
 	h, err := OpenWith(t.Context(), &Options{Overlay: true}, "", "", "", os.O_RDWR, "")
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ package kvm
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/remora-go/remora"
@@ -18,7 +19,7 @@ const (
 	statSID
 	statFlags    = 6
 	statStart    = 19
-	statArgStart = 45 // this one and the next three since Linux 3.5; 0 for who may not know
+	statArgStart = 45 // since Linux 3.5, as the next three; 0 for who may not know
 	statArgEnd   = 46
 	statEnvStart = 47
 	statEnvEnd   = 48
@@ -40,8 +41,11 @@ func parseStat(file string, b []byte) (*Proc, error) {
 	}
 	pid, err := strconv.Atoi(string(bytes.TrimSpace(b[:open])))
 	fields := bytes.Fields(b[end+1:])
-	if err != nil || len(fields) <= statEnvEnd || len(fields[0]) != 1 {
+	if err != nil || len(fields) <= statStart || len(fields[0]) != 1 {
 		return bad(fmt.Sprintf("%d fields behind the name", len(fields)))
+	}
+	if len(fields) <= statEnvEnd { // an older kernel, or one that is made up: qemu-user's
+		fields = append(fields[:min(len(fields), statArgStart)], slices.Repeat([][]byte{{'0'}}, statEnvEnd)...)
 	}
 	n := numbers{fields: fields}
 	p := &Proc{

@@ -34,7 +34,13 @@ func TestParseStat(t *testing.T) {
 	if p, err := parseStat("stat", []byte(kernel)); err != nil || !p.System {
 		t.Errorf("%+v, %v: want a system process", p, err)
 	}
-	short := strings.Join(strings.Fields(stat("cat"))[:44], " ") // Linux before 3.5
+	for _, n := range []int{22, 44, 48} { // the last four came with Linux 3.5
+		p, err := parseStat("stat", []byte(strings.Join(strings.Fields(stat("cat"))[:n], " ")))
+		if err != nil || p.Start != 987654 || p.User.EnvEnd != 0 {
+			t.Errorf("%d fields: %+v, %v", n, p, err)
+		}
+	}
+	short := strings.Join(strings.Fields(stat("cat"))[:21], " ")
 	for _, bad := range []string{"", "x", "(", ")(", "4242", "4242 cat S 1 2", "x (cat) S 1 2", "4242 (cat) S 1 2", short,
 		strings.Replace(stat("cat"), " 17 ", " x ", 1), strings.Replace(stat("cat"), " 987654 ", " -1 ", 1),
 		strings.Replace(stat("cat"), " S ", " SS ", 1)} {
