@@ -58,9 +58,7 @@ func newFake(t testing.TB, c *Config, procs ...*Proc) *fake {
 		t.Fatal(err)
 	}
 	f.kernel = &fakeKernel{window}
-	for _, p := range procs {
-		f.procs = append(f.procs, p)
-	}
+	f.procs = procs
 	return f
 }
 
