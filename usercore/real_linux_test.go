@@ -27,6 +27,8 @@ type snapshot struct {
 	auxv []usercore.Aux
 	tids []int64
 	wait map[int64][2]remora.Addr // SP and PC of threads in system calls
+	argv []string
+	envp []string
 }
 
 func (v *victimProcess) snapshot(t *testing.T) *snapshot {
@@ -44,6 +46,8 @@ func (v *victimProcess) snapshot(t *testing.T) *snapshot {
 		sp, pc := v.waiting(t, id)
 		s.wait[id] = [2]remora.Addr{sp, pc}
 	}
+	s.argv = strings.Split(strings.TrimSuffix(v.read(t, "cmdline"), "\x00"), "\x00")
+	s.envp = strings.Split(strings.TrimSuffix(v.read(t, "environ"), "\x00"), "\x00")
 	list, err := os.ReadDir(v.proc("task"))
 	if err != nil {
 		t.Fatal(err)
@@ -118,6 +122,15 @@ func openFile(t *testing.T, path string, o *usercore.Options) *usercore.Core {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// compareCommand holds what is on the stack against what /proc told.
+func (s *snapshot) compareCommand(t *testing.T, c *usercore.Core) {
+	t.Helper()
+	argv, envp, err := c.Command(t.Context())
+	if err != nil || !slices.Equal(argv, s.argv) || !slices.Equal(envp, s.envp) || len(envp) == 0 {
+		t.Errorf("%q and %d variables, %v: want %q and %d", argv, len(envp), err, s.argv, len(s.envp))
+	}
 }
 
 // compareProc holds what all makers record against what /proc told.
@@ -210,6 +223,7 @@ func TestKernelCore(t *testing.T) {
 		t.Errorf("made by %v", c.Maker())
 	}
 	v.compareProc(t, c, s)
+	s.compareCommand(t, c)
 	if d := cmp.Diff(s.maps, regionsOf(t, c)); d != "" {
 		t.Error(d)
 	}
@@ -325,6 +339,7 @@ func TestGcore(t *testing.T) {
 		t.Errorf("made by %v", c.Maker())
 	}
 	v.compareProc(t, c, s)
+	s.compareCommand(t, c)
 	size := pages * os.Getpagesize()
 	holds(t, c, "private memory", v.Anon, v.bytesAt(t, v.Anon, size))
 	holds(t, c, "what was written there", v.Anon, fill(size, 1))

@@ -54,7 +54,8 @@ func TestMain(m *testing.M) {
 //	unmap ADDR                 the specimen unmaps that page
 //	interrupt                  SIGINT for the last program in the background
 //	code CODE                  look at the exit code of that program, after wait
-//	core FILE                  write a small ELF core
+//	core FILE [ARG...]         write a small ELF core, with the stack of a process that had
+//	                           these arguments
 //	repeat N TEXT FILE         write N lines of TEXT
 //	objects stdout|stderr      every line is an object with a schema
 //	kthread                    $kthread is a kernel thread; without one there is no test

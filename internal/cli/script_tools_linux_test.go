@@ -20,7 +20,7 @@ const coreAddr = 0x601000
 
 // writeCore writes the core of a process with pid 42.
 func writeCore(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "core FILE")
+	need(ts, neg, args, 1, "core FILE [ARG...]")
 	page := bytes.Repeat([]byte("0123456789abcdef"), 256)
 	copy(page[0x40:], []byte{7, 0, 0, 0, 0, 0, 0, 0})
 	c := &testimage.Core{PageAlign: true, Loads: []testimage.Load{
@@ -32,7 +32,29 @@ func writeCore(ts *testscript.TestScript, neg bool, args []string) {
 		c.PRPSInfo(42, 1000, "sample", "sample --now"),
 		c.Files(testimage.Mapping{Start: coreAddr, End: coreAddr + 0x2000, Name: "/opt/evil\x1b[2Jname"}),
 	}
+	if len(args) > 1 {
+		addStack(c, args[1:], []string{"HOME=/", "EVIL=\x1b[2J"})
+	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), c.Bytes(), 0o600))
+}
+
+// addStack gives a core the stack of a process that was started with these strings.
+func addStack(c *testimage.Core, argv, envp []string) {
+	const text, random = coreAddr + 0x21000, coreAddr + 0x20f00
+	var b []byte
+	words := []any{testimage.Word(len(argv))}
+	for _, list := range [][]string{argv, envp} {
+		for _, s := range list {
+			words = append(words, testimage.Word(text+len(b)))
+			b = append(append(b, s...), 0)
+		}
+		words = append(words, testimage.Word(0))
+	}
+	words = append(words, testimage.Word(25), testimage.Word(random), testimage.Word(0), testimage.Word(0))
+	table := c.Put(nil, words...)
+	c.Notes = append(c.Notes, c.Auxv(25, random))
+	c.Loads = append(c.Loads, testimage.Load{Addr: uint64(random - len(table)), Data: append(append(table, make([]byte, text-random)...), b...),
+		Flags: elf.PF_R | elf.PF_W})
 }
 
 // objects wants JSON objects with a schema, and nothing for a terminal to act on.

@@ -7,6 +7,7 @@ func commands() []Command {
 	return []Command{
 		infoCommand(),
 		mapsCommand(),
+		cmdlineCommand(),
 		readCommand(),
 		writeCommand(),
 		copyCommand(),

@@ -43,7 +43,7 @@ var layers = []layer{
 	{pkg: "compat/processvm", may: ". compat/errno internal/access internal/sys/*"},
 	{pkg: "compat/rwmem", may: ". proc compat/errno internal/sys/*"},
 	{pkg: "compat/kvm", may: ". compat/errno compose proc internal/elfcore internal/sys/* internal/xfer"},
-	{pkg: "internal/cli", may: ". compose proc usercore scan target internal/access internal/specimen",
+	{pkg: "internal/cli", may: ". compat/kvm compose proc usercore scan target internal/access internal/specimen",
 		modules: "github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	{pkg: "cmd/remora", may: "internal/cli internal/specimen"},
 
