@@ -18,7 +18,8 @@
 // kernel's own memory, virtual and physical, is that of /proc/kcore, where there is
 // one: it can only be read, and the kernel answers with zeros where an address of
 // its vmalloc area has no page. Symbols are those of /proc/kallsyms, where it
-// may be read and its addresses are not hidden.
+// may be read and its addresses are not hidden. PhysAddr knows the kernel's memory that
+// has a fixed place, and nothing of processes.
 //
 // # Results
 //

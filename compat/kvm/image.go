@@ -57,7 +57,7 @@ type Proc struct {
 	PID, PPID int
 	PGID, SID int
 	Command   string // the name of the program, cut to 15 bytes by Linux
-	State     byte   // the letter of ps(1): R, S, D, Z, T
+	State     byte   // the letter of ps(1): R, S, D, Z, T; '?' where nothing but the number may be known
 	System    bool   // a kernel thread, which has no user memory
 	Start     uint64 // when it began, in ticks of the kernel since boot
 	User      User

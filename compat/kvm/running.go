@@ -21,7 +21,8 @@ import (
 // running is the running Linux system as an Image.
 type running struct {
 	root    string // "/proc"
-	write   bool   // processes are opened for writing
+	read    func(path string) ([]byte, error)
+	write   bool // processes are opened for writing
 	overlay bool
 	file    *os.File // root/kcore, when it is open
 	kcore   *kcore
@@ -42,7 +43,7 @@ type key struct {
 
 // newRunning gives the system whose processes are listed in root.
 func newRunning(root string, c *Config) *running {
-	return &running{root: root, write: c.Write, overlay: c.Overlay, kept: map[key]*overlaid{}}
+	return &running{root: root, read: os.ReadFile, write: c.Write, overlay: c.Overlay, kept: map[key]*overlaid{}}
 }
 
 func (r *running) namelist() *namelist { return &namelist{filepath.Join(r.root, "kallsyms")} }
@@ -119,6 +120,9 @@ func (w *pids) Next(ctx context.Context) (*Proc, error) {
 		}
 		pid := w.left[0]
 		p, err := w.of.stat(pid)
+		if errors.Is(err, fs.ErrPermission) { // listed, and hidden otherwise: hidepid=1 in proc(5)
+			p, err = &Proc{PID: pid, State: '?'}, nil
+		}
 		if err != nil && !errors.Is(err, remora.ErrGone) {
 			return nil, err
 		}
@@ -154,7 +158,7 @@ func (r *running) list() ([]int, error) {
 // stat looks a process up. The error Is remora.ErrGone where there is none.
 func (r *running) stat(pid int) (*Proc, error) {
 	path := filepath.Join(r.root, strconv.Itoa(pid), "stat")
-	b, err := os.ReadFile(path)
+	b, err := r.read(path)
 	if err != nil {
 		if gone(err) {
 			return nil, fmt.Errorf("pid %d does not exist: %w", pid, remora.ErrGone)

@@ -96,3 +96,30 @@ func TestWalk(t *testing.T) {
 		}
 	}
 }
+
+// TestWalkPastHiddenProcesses: with hidepid=1 the processes of others are listed, and
+// nothing else of them may be known.
+func TestWalkPastHiddenProcesses(t *testing.T) {
+	root := t.TempDir()
+	for _, pid := range []string{"7", "8", "9"} {
+		if err := os.Mkdir(filepath.Join(root, pid), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := newRunning(root, &Config{})
+	r.read = func(path string) ([]byte, error) {
+		pid := filepath.Base(filepath.Dir(path))
+		if pid == "8" {
+			return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrPermission}
+		}
+		return []byte(strings.Replace(stat("seen"), "4242", pid, 1)), nil
+	}
+	h := New(r, false)
+	defer h.Close()
+	wantNext(t, h, 7)
+	if p := wantNext(t, h, 8); p.State != '?' || p.Command != "" {
+		t.Errorf("%+v", p)
+	}
+	wantNext(t, h, 9)
+	wantEnd(t, h)
+}
