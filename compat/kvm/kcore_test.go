@@ -285,3 +285,22 @@ func TestKcoreOfOtherMachines(t *testing.T) {
 		}
 	}
 }
+
+// TestKcoreOtherSegments: only PT_LOAD is memory.
+func TestKcoreOtherSegments(t *testing.T) {
+	core := &testimage.Core{Loads: []testimage.Load{{Addr: 0x10000, Data: fill(page, 1)}, {Addr: 0x20000, Data: fill(page, 2)}}}
+	b := core.Bytes()
+	for off := 64; ; off += 56 {
+		if core.Order().Uint64(b[off+16:]) == 0x20000 {
+			core.Order().PutUint32(b[off:], uint32(elf.PT_GNU_STACK))
+			break
+		}
+	}
+	k := openKcore(t, b, false)
+	if _, err := k.kernel.Uint8(t.Context(), 0x10000); err != nil {
+		t.Error(err)
+	}
+	if _, err := k.kernel.Uint8(t.Context(), 0x20000); !errors.Is(err, remora.ErrUnmapped) {
+		t.Errorf("%v: want that nothing is there", err)
+	}
+}

@@ -93,8 +93,7 @@ func (o *Options) open(ctx context.Context, namelist, corefile, swapfile string,
 		return nil, &flagError{flag}
 	}
 	c := &Config{Corefile: corefile, Swapfile: swapfile, Write: flag == os.O_RDWR && !o.Overlay, Overlay: o.Overlay}
-	live := isRunning(corefile)
-	img, err := o.image(ctx, c, live)
+	img, err := o.image(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +104,7 @@ func (o *Options) open(ctx context.Context, namelist, corefile, swapfile string,
 	switch names, err := openNamelist(namelist); {
 	case err == nil:
 		h.names = names
-	case live || !hasSymbols(img):
+	case !hasSymbols(img): // the running system counts as one that has none (R91)
 		return nil, errors.Join(err, img.Close())
 	}
 	return h, nil
@@ -123,8 +122,8 @@ func isRunning(corefile string) bool {
 // openers are the kinds of image file that are known here, besides those of Options.
 func openers() []Opener { return nil }
 
-func (o *Options) image(ctx context.Context, c *Config, live bool) (Image, error) {
-	if live {
+func (o *Options) image(ctx context.Context, c *Config) (Image, error) {
+	if isRunning(c.Corefile) {
 		return openRunning(c)
 	}
 	st, err := os.Stat(c.Corefile)

@@ -43,9 +43,10 @@ ffffffff81000000 t twice
 ffffffff81000100 T twice
 ffffffff81000200 t twice
 ffffffff82000000 D init_task
+ffffffff82000100 d both
 `
 
-const kallsyms = systemMap + "ffffffffc0001000 T loaded\t[mod]\n" + "ffffffffc0002000 T init_task\t[mod]\n" + "ffffffffc0003000 t bpf_prog_1\t[bpf]\n"
+const kallsyms = systemMap + "ffffffffc0001000 T loaded\t[mod]\n" + "ffffffffc0002000 T init_task\t[mod]\n" + "ffffffffc0002100 T both\t[mod]\n" + "ffffffffc0003000 t bpf_prog_1\t[bpf]\n"
 
 func TestR103NListOfText(t *testing.T) {
 	for name, text := range map[string]string{"System.map": systemMap, "kallsyms": kallsyms, "no newline at the end": strings.TrimSpace(kallsyms)} {
@@ -66,8 +67,8 @@ func TestR103NListOfText(t *testing.T) {
 		}
 	}
 	h, _ := openFake(t, nil, writeFile(t, "names", kallsyms), os.O_RDONLY)
-	list := []Nlist{{Name: "loaded"}}
-	if n, err := h.NList(t.Context(), list); n != 0 || err != nil || list[0].Value != 0xffffffffc0001000 {
+	list := []Nlist{{Name: "loaded"}, {Name: "both"}}
+	if n, err := h.NList(t.Context(), list); n != 0 || err != nil || list[0].Value != 0xffffffffc0001000 || list[1].Value != 0xffffffff82000100 {
 		t.Errorf("%d, %v, %+v", n, err, list)
 	}
 	if n, err := h.NList(t.Context(), nil); n != 0 || err != nil {
