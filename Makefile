@@ -43,6 +43,7 @@ build: ## build bin/remora
 docs: ## write docs/commands and docs/man again
 	@scripts/setup build
 	$(GO) test -count=1 -run TestDocs ./internal/cli -update
+	$(GO) test -count=1 -run TestInterfacesDocument ./compat -update
 
 clean: ## remove what was built
 	rm -rf bin

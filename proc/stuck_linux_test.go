@@ -169,7 +169,7 @@ func (tr *transfer) check(t *testing.T, err error, segs ...remora.Seg) {
 	}
 }
 
-// TestStuckReadEnds: the context ends while the kernel waits for a page. What lies
+// TestStuckReadEnds: the context ends while the kernel waits for a page (R49). What lies
 // before the page has been read; the page comes after the return, or never.
 func TestStuckReadEnds(t *testing.T) {
 	endings(t, func(t *testing.T, ctx context.Context, end func(), want error) {

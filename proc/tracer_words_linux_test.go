@@ -26,6 +26,7 @@ func pattern(from, n int) []byte {
 	return b
 }
 
+// Words of a stopped process, up to the byte before a hole (R70).
 func TestPeekGivesExactPrefix(t *testing.T) {
 	g := startTarget(t, "count 2")
 	page := os.Getpagesize()
@@ -95,6 +96,7 @@ func TestPokeChangesOnlyWhatItCounts(t *testing.T) {
 	}
 }
 
+// ptrace ignores protection as /proc/PID/mem does (R66, R70).
 func TestPokeIgnoresProtection(t *testing.T) {
 	g := startTarget(t, "count 2")
 	protected := remora.Addr(g.askNumber("protected"))

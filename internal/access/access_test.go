@@ -93,7 +93,8 @@ func runRules(t *testing.T, tests []ruleTest) {
 	}
 }
 
-func TestOwnProcess(t *testing.T) { // R51
+// TestOwnProcess tries R51.
+func TestOwnProcess(t *testing.T) {
 	thread := subject(8, 1000, notDumpable, capable(full))
 	thread.Tgid = 7
 	runRules(t, []ruleTest{
@@ -108,7 +109,8 @@ func TestOwnProcess(t *testing.T) { // R51
 	})
 }
 
-func TestIDs(t *testing.T) { // R52
+// TestIDs tries R52.
+func TestIDs(t *testing.T) {
 	target := subject(8, 1000)
 	runRules(t, []ruleTest{
 		{name: "same ids", caller: subject(7, 1000), target: target, vm: Allowed, mem: Allowed},
@@ -145,7 +147,8 @@ func TestIDs(t *testing.T) { // R52
 	})
 }
 
-func TestDumpable(t *testing.T) { // R53, R54
+// TestDumpable tries R53, R54.
+func TestDumpable(t *testing.T) {
 	runRules(t, []ruleTest{
 		{name: "same ids, not dumpable", caller: subject(7, 1000), target: subject(8, 1000, notDumpable), vm: Refused, mem: Refused,
 			rule: RuleDumpable, text: "PR_SET_DUMPABLE 0, changed its ids", remedy: "prctl(PR_SET_DUMPABLE, 1)"},
@@ -162,7 +165,8 @@ func TestDumpable(t *testing.T) { // R53, R54
 	})
 }
 
-func TestCapabilities(t *testing.T) { // R55
+// TestCapabilities tries R55.
+func TestCapabilities(t *testing.T) {
 	runRules(t, []ruleTest{
 		{name: "the target has one that the caller lacks", caller: subject(7, 1000), target: subject(8, 1000, capable(netRaw)), vm: Refused, mem: Refused,
 			rule: RuleCapabilities, text: "not permitted: cap_net_raw", remedy: "setcap"},
@@ -175,7 +179,8 @@ func TestCapabilities(t *testing.T) { // R55
 	})
 }
 
-func TestYama(t *testing.T) { // R55; not in the running kernel, so by the source alone
+// TestYama tries R55; not in the running kernel, so by the source alone.
+func TestYama(t *testing.T) {
 	child := subject(8, 1000)
 	child.Ancestors = []int{9, 7, 1}
 	traced := subject(8, 1000)
@@ -199,7 +204,8 @@ func TestYama(t *testing.T) { // R55; not in the running kernel, so by the sourc
 	})
 }
 
-func TestUserNamespaces(t *testing.T) { // R56
+// TestUserNamespaces tries R56.
+func TestUserNamespaces(t *testing.T) {
 	nsRoot := subject(7, 1000, capable(full), in(childNS), idMaps(1000, 1))
 	orphan := &Namespace{ID: 9}
 	runRules(t, []ruleTest{
@@ -226,7 +232,8 @@ func TestUserNamespaces(t *testing.T) { // R56
 	})
 }
 
-func TestNoAddressSpace(t *testing.T) { // R17
+// TestNoAddressSpace tries R17.
+func TestNoAddressSpace(t *testing.T) {
 	runRules(t, []ruleTest{
 		{name: "a zombie is absent even without permission, the file is refused", caller: subject(7, 1000), target: subject(8, 1001, noMemory), vm: Absent, mem: Refused,
 			rule: RuleMemory, text: "has exited", remedy: "/proc/PID/task"},
@@ -261,7 +268,8 @@ func TestSeccompFilter(t *testing.T) {
 	})
 }
 
-func TestFile(t *testing.T) { // R58
+// TestFile tries R58.
+func TestFile(t *testing.T) {
 	none := subject(7, 1001)
 	outer := subject(8, 1001, owned(1001))
 	for _, c := range []struct {

@@ -452,6 +452,8 @@ func zombie(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
+// TestKernelAgreesWithDecide holds the rules R51-R58 against the running kernel: every
+// reader tries every target.
 func TestKernelAgreesWithDecide(t *testing.T) {
 	requireRoot(t)
 	w := newWorld(t)
