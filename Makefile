@@ -9,8 +9,7 @@ ROUNDS   ?= 21
 CALLS    ?= 1000000
 export CGO_ENABLED ?= 0
 
-.PHONY: help demo test conformance lint bench fuzz build docs clean
-.PHONY: help demo test lint bench fuzz mutants build docs clean
+.PHONY: help demo test conformance lint bench fuzz mutants build docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

@@ -20,7 +20,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/interfaces.md again") //remora:allow globals a flag of a test
+var update = flag.Bool("update", false, "write docs/interfaces.md again")
 
 const (
 	doc   = "../docs/interfaces.md"
@@ -128,7 +128,7 @@ func findTests(t *testing.T) map[int][]string {
 }
 
 // A mention: R7, R100, or R61-R64, in a name R61ToR64.
-var mention = regexp.MustCompile(`R(\d{1,3})(?:(?:-|To)R(\d{1,3}))?`) //remora:allow globals it is a constant
+var mention = regexp.MustCompile(`R(\d{1,3})(?:(?:-|To)R(\d{1,3}))?`)
 
 func numbers(text string) []int {
 	var list []int

@@ -4,11 +4,7 @@ package proc
 
 import (
 	"bytes"
-	"os"
-	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
@@ -34,62 +30,8 @@ const (
 	writes = true
 )
 
-func TestR32StoppedProcess(t *testing.T) {
-	s := startSpecimen(t, nil)
-	r := mapped(t, s, specimen.Touched, 1)
-	if err := unix.Kill(s.Pid(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "it has stopped", func() bool {
-		text, err := os.ReadFile(procFile(s.Pid(), "status"))
-		return err == nil && strings.Contains(string(text), "State:\tT")
-	})
-	if got := vmGives(t, s, reads, r.Start, 100, 100, 0); !bytes.Equal(got, s.Contents(specimen.Touched, r)[:len(got)]) {
-		t.Error("other bytes than it holds")
-	}
-	vmGives(t, s, writes, r.Start, 100, 100, 0)
-	if err := unix.Kill(s.Pid(), unix.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 100)
-	if err := s.Peek(b, r.Start); err != nil || !bytes.Equal(b, make([]byte, 100)) {
-		t.Errorf("it sees %x, %v", b, err)
-	}
-}
-
-// kindGives tries an 8-byte read and write of a kind of memory.
-func kindGives(t *testing.T, k specimen.Kind, read, write linux.Errno) {
-	t.Helper()
-	s := startSpecimen(t, nil)
-	r := mapped(t, s, k, 2)
-	for _, it := range []struct {
-		write bool
-		errno linux.Errno
-	}{{reads, read}, {writes, write}} {
-		n := 8
-		if it.errno != 0 {
-			n = 0
-		}
-		a := r.Start
-		if k == specimen.FileEnd {
-			a += remora.Addr(pageSize)
-		}
-		vmGives(t, s, it.write, a+8, 8, n, it.errno)
-	}
-}
-
-func TestR35ReadsNeedReadPermission(t *testing.T) {
-	kindGives(t, specimen.WriteOnly, linux.EFAULT, 0)
-	kindGives(t, specimen.ExecOnly, linux.EFAULT, linux.EFAULT)
-	kindGives(t, specimen.ReadOnly, 0, linux.EFAULT)
-}
-
+// Not even where a forced write has made the copy.
 func TestR36WritesNeedWritePermission(t *testing.T) {
-	kindGives(t, specimen.Text, 0, linux.EFAULT)
-	kindGives(t, specimen.SharedReadOnly, 0, linux.EFAULT)
-	kindGives(t, specimen.WriteOnly, linux.EFAULT, 0)
-
-	// Not even where a forced write has made the copy.
 	s := startSpecimen(t, nil)
 	r := mapped(t, s, specimen.Text, 1)
 	p := openProcess(t, s.Pid(), &Options{Write: true})
@@ -97,40 +39,6 @@ func TestR36WritesNeedWritePermission(t *testing.T) {
 		t.Fatal(err)
 	}
 	vmGives(t, s, writes, r.Start, 1, 0, linux.EFAULT)
-}
-
-func TestR37NoAccess(t *testing.T) {
-	kindGives(t, specimen.NoAccess, linux.EFAULT, linux.EFAULT)
-	kindGives(t, specimen.Reserved, linux.EFAULT, linux.EFAULT)
-}
-
-// The caller's side goes by what the processor lets it do.
-func TestR38LocalSideIsTheProcessors(t *testing.T) {
-	s := startSpecimen(t, nil)
-	r := mapped(t, s, specimen.Touched, 1)
-	for _, row := range []struct {
-		name       string
-		prot       int
-		into, from linux.Errno
-	}{
-		{"write-only", unix.PROT_WRITE, 0, 0},
-		{"read-only", unix.PROT_READ, linux.EFAULT, 0},
-		{"no access", unix.PROT_NONE, linux.EFAULT, linux.EFAULT},
-	} {
-		page, err := unix.Mmap(-1, 0, pageSize, row.prot, unix.MAP_PRIVATE|unix.MAP_ANON)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, e := linux.VMOne(reads, s.Pid(), page[:8], uint64(r.Start)); e != row.into {
-			t.Errorf("read into memory that is %s: %v", row.name, e)
-		}
-		if _, e := linux.VMOne(writes, s.Pid(), page[:8], uint64(r.Start)); e != row.from {
-			t.Errorf("write from memory that is %s: %v", row.name, e)
-		}
-		if err := unix.Munmap(page); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // resident gives the bytes of a region that are in memory.
@@ -200,56 +108,6 @@ func TestR41SharedMappingsAreWritten(t *testing.T) {
 		t.Errorf("behind the end there is %x", got)
 	}
 	vmGives(t, s, writes, tail, specimen.EndGap, specimen.EndGap, 0)
-}
-
-func TestR42BeyondTheEndOfTheFile(t *testing.T) {
-	kindGives(t, specimen.FileEnd, linux.EFAULT, linux.EFAULT)
-	s := startSpecimen(t, nil)
-	r := mapped(t, s, specimen.FileEnd, 2)
-	vmGives(t, s, reads, r.Start+10, pageSize, pageSize-10, 0)
-}
-
-func TestR43PagesOfTheKernel(t *testing.T) {
-	s := startSpecimen(t, nil)
-	p := openProcess(t, s.Pid(), nil)
-	found := 0
-	for r, err := range p.Regions(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		read := linux.EFAULT
-		switch {
-		case r.Name == "[vdso]":
-			read = 0
-		case r.Name == "[vsyscall]" && r.Perm&remora.PermRead != 0: // vsyscall=emulate
-			read = 0
-		case r.Name != "[vvar]" && r.Name != "[vvar_vclock]" && r.Name != "[vsyscall]":
-			continue
-		}
-		if !fits(r.Start, 8) {
-			continue
-		}
-		found++
-		n := 0
-		if read == 0 {
-			n = 8
-		}
-		vmGives(t, s, reads, r.Start, 8, n, read)
-		vmGives(t, s, writes, r.Start, 8, 0, linux.EFAULT)
-	}
-	if found < 2 {
-		t.Errorf("%d regions of the kernel", found)
-	}
-}
-
-func TestR44SecretAndGuard(t *testing.T) {
-	kindGives(t, specimen.Secret, linux.EFAULT, linux.EFAULT)
-	kindGives(t, specimen.Guard, linux.EFAULT, linux.EFAULT)
-}
-
-func TestR45HugeAndLocked(t *testing.T) {
-	kindGives(t, specimen.Huge, 0, 0)
-	kindGives(t, specimen.Locked, 0, 0)
 }
 
 func TestR46ImpossibleAddresses(t *testing.T) {

@@ -333,7 +333,8 @@ func TestR18PermissionComesBeforeMemory(t *testing.T) {
 	w.check(result{n, e}, moved(4))
 }
 
-// Each call has one more thing wrong than the one before it, and the first wrong thing decides.
+// Each call has one more thing wrong than the one before it, and the first wrong thing decides:
+// flags, the local vector, the remote vector, then core (R61).
 func TestR19Order(t *testing.T) {
 	w, a := ordinary(t, &Options{
 		Permit:   func(*Process, *Process) bool { return false },

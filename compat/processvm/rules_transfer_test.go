@@ -97,6 +97,7 @@ func TestR25NothingIsTriedAfterAFault(t *testing.T) {
 	})
 }
 
+// What pages copies ends where the local side faults, and not before (R64).
 func TestR26LocalFaultToTheByte(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		const end = localBase + 8*ps
@@ -135,6 +136,7 @@ func presentPages(w *world, a remora.Addr, pages int) (n int) {
 	return n
 }
 
+// The largest element is what core sizes its arrays by, and singleVec pins (R62, R63).
 func TestR28AWholeBatchIsPinned(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		const far = 0x10000000

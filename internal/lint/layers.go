@@ -39,6 +39,7 @@ var layers = []layer{
 	{pkg: "scan", may: "."},
 	{pkg: "internal/specimen", may: ". internal/sys/*", tests: "too"},
 	{pkg: "target", may: ". compose proc usercore"},
+	{pkg: "compat"},
 	{pkg: "compat/errno", may: "."},
 	{pkg: "compat/processvm", may: ". compat/errno internal/access internal/sys/*"},
 	{pkg: "compat/rwmem", may: ". proc compat/errno internal/sys/*"},
