@@ -82,6 +82,7 @@ type mapping struct {
 type page struct {
 	data    []byte // private contents; nil: the object's, or zeros
 	present bool   // in this space's page table: what Resident asks
+	next    *page  // the one behind it, if there is one
 }
 
 type injected struct {
@@ -263,6 +264,9 @@ func (s *Sparse) unmap(r remora.Range) error {
 	for no := range s.pages {
 		if r.Contains(remora.Addr(no * uint64(s.opt.PageSize))) {
 			delete(s.pages, no)
+			if before := s.pages[no-1]; before != nil {
+				before.next = nil
+			}
 		}
 	}
 	return nil

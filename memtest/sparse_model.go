@@ -97,6 +97,9 @@ func (s *Sparse) Clone() *Sparse {
 	for no, p := range c.pages {
 		c.pages[no] = &page{data: bytes.Clone(p.data), present: p.present}
 	}
+	for no, p := range c.pages {
+		p.next = c.pages[no+1]
+	}
 	return c
 }
 

@@ -42,9 +42,12 @@ func (s *Sparse) Pin(ctx context.Context, op remora.Op, r remora.Range) (uint64,
 // pin does it to what is alike from a on, at most n bytes: to the end of a page, or of a
 // mapping where nothing is to be done to its pages.
 func (s *Sparse) pin(op remora.Op, a remora.Addr, n uint64) (uint64, remora.Cause) {
-	m, _, n, cause := s.reach(op, a, n)
+	m, p, n, cause := s.reach(op, a, n)
 	if cause != 0 {
 		return 0, cause
+	}
+	if run := s.run(op, m, p, a, n); run != nil {
+		return uint64(len(run)), 0 // nothing is to be done to these
 	}
 	size := uint64(s.opt.PageSize)
 	no := uint64(a) / size

@@ -176,7 +176,7 @@ func (s *Sparse) run(op remora.Op, m *mapping, p *page, a remora.Addr, n uint64)
 	have := size - in
 	for last := p; have < n; have += size {
 		no++
-		next := s.pages[no]
+		next := last.next
 		if next == nil || !next.present || !last.touches(next) || m.Object != nil && s.refused(op, m, next, remora.Addr(no*size)) != 0 {
 			break
 		}
@@ -265,8 +265,11 @@ func (s *Sparse) blank() []byte {
 func (s *Sparse) page(no uint64) *page {
 	p := s.pages[no]
 	if p == nil {
-		p = &page{}
+		p = &page{next: s.pages[no+1]}
 		s.pages[no] = p
+		if before := s.pages[no-1]; before != nil {
+			before.next = p
+		}
 	}
 	return p
 }
