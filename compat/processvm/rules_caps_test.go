@@ -205,16 +205,6 @@ func TestR35TheBitsOfAMemoryHold(t *testing.T) {
 	w.check(w.readv(targetPID, one(localBase, 5), one(base+2*ps, 5)), failed(errno.EFAULT))
 }
 
-// What the caller has at the same address is no way around a protection.
-func TestR35ProtectedRemoteMemoryIsNotLoaded(t *testing.T) {
-	w := newWorld(t, nil)
-	w.fill(w.remote, localBase, 2, rw)
-	w.must(w.remote.Protect(remora.Range{Start: localBase + ps, Size: ps}, remora.PermWrite))
-	w.set(&Process{PID: targetPID, Memory: remora.New(plain{w.remote})})
-	w.check(w.readv(targetPID, one(localBase+4*ps, 5), one(localBase+ps, 5)), failed(errno.EFAULT))
-	w.check(w.readv(targetPID, one(localBase+4*ps, 10), one(localBase+ps-5, 10)), moved(5))
-}
-
 // taker is memory to which bytes could be moved without a buffer. It counts who asks, and moves none.
 type taker struct {
 	endless
