@@ -64,7 +64,7 @@ func (b *bench) close() {
 // rows gives all rows.
 func (b *bench) rows() ([]row, error) {
 	rows := calibration()
-	for _, more := range []func() ([]row, error){b.bulkRows, b.smallRows, b.vectorRows, b.sharedRows} {
+	for _, more := range []func() ([]row, error){b.bulkRows, b.smallRows, b.vectorRows, b.sharedRows, b.compatRows} {
 		r, err := more()
 		if err != nil {
 			return nil, err
