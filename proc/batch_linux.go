@@ -11,7 +11,7 @@ import (
 )
 
 // batch is one vector for the kernel. It stands for a window: at most 1,024
-// segments and 1 MiB. Small reads that lie on one page become one element that
+// segments, and a chunk of bytes. Small reads that lie on one page become one element that
 // spans them: pinning a page costs the kernel far more than copying it, and a page
 // shares one fate.
 //
@@ -56,8 +56,8 @@ func (b *batch) fill(r *run, segs []remora.Seg, off int, merge bool) (taken, par
 	page := uint64(r.p.info.Granule)
 	segs = segs[:min(len(segs), linux.IOVMax)]
 	b.reset()
-	bytes := 0
-	for taken < len(segs) && bytes < xfer.ChunkBytes && b.spans <= spansMax {
+	bytes, most := 0, r.chunk()
+	for taken < len(segs) && bytes < most && b.spans <= spansMax {
 		if merge && off == 0 {
 			if n, size := b.gather(segs, taken, page); n > 0 {
 				taken, bytes = taken+n, bytes+size
@@ -69,7 +69,7 @@ func (b *batch) fill(r *run, segs []remora.Seg, off int, merge bool) (taken, par
 			break
 		}
 		rest := len(xfer.Reach(s.Addr, s.Buf)) - off
-		size := min(rest, xfer.ChunkBytes-bytes)
+		size := min(rest, most-bytes)
 		if size > 0 {
 			b.add(s.Addr+remora.Addr(off), s.Buf[off:off+size], taken)
 		}
@@ -85,6 +85,18 @@ func (b *batch) fill(r *run, segs []remora.Seg, off int, merge bool) (taken, par
 	}
 	b.bytes = bytes
 	return taken, part
+}
+
+// wholeChunk is how many bytes a call moves that nothing can end; far below linux.MaxRW.
+const wholeChunk = 64 << 20
+
+// chunk is how many bytes one call moves. The context is looked at in between (rule
+// 11), if it can end.
+func (r *run) chunk() int {
+	if r.async {
+		return xfer.ChunkBytes
+	}
+	return wholeChunk
 }
 
 func (b *batch) reset() {
