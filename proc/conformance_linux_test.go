@@ -15,6 +15,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/memtest"
 )
 
@@ -35,7 +36,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB) *bench {
-	b := &bench{Specimen: startSpecimen(t, nil)}
+	b := &bench{Specimen: specimentest.Start(t, nil)}
 	for name, f := range map[string]**os.File{"mem": &b.mem, "pagemap": &b.pagemap} {
 		var err error
 		if *f, err = os.Open(procFile(b.Pid(), name)); err != nil {
@@ -270,7 +271,7 @@ func TestOlderKernelsAllocateNothing(t *testing.T) {
 	if raceEnabled {
 		return // sync.Pool drops items then
 	}
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.NoAccess, Pages: 1}, specimen.Piece{Kind: specimen.Untouched, Pages: 1})
 	for _, d := range []Door{DoorVM, DoorMem} {
 		p := openProcess(t, s.Pid(), &Options{Door: d})

@@ -3,13 +3,13 @@
 package proc
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"os"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
 )
 
@@ -139,7 +139,7 @@ func (w *diffWitness) check(absent bool) error {
 // shows says whether a page can be looked at from outside, and is there to look at.
 func (w *diffWitness) shows(page int, absent bool) bool {
 	p := &w.lay.pieces[w.lay.owner[page]]
-	if diffKinds[p.kind].fault != 0 || w.beyond(p, page) {
+	if diffKinds[p.kind].Fault != 0 || w.beyond(p, page) {
 		return false
 	}
 	return absent || entry(w.entries, page)&entryPresent != 0
@@ -157,7 +157,7 @@ func (w *diffWitness) beyond(p *diffPiece, page int) bool {
 // untouched: what no page is there for holds what it held at first, in the model too.
 func (w *diffWitness) untouched(page int) error {
 	p := &w.lay.pieces[w.lay.owner[page]]
-	if k := diffKinds[p.kind]; k.fault != 0 || k.file {
+	if k := diffKinds[p.kind]; k.Fault != 0 || k.File {
 		return nil
 	}
 	w.grow(1)
@@ -191,12 +191,9 @@ func (w *diffWitness) compare(page, n int) error {
 	if err := w.lay.model.Peek(w.want, at); err != nil {
 		return err
 	}
-	if bytes.Equal(w.got, w.want) {
+	i, differ := difftest.First(w.got, w.want)
+	if !differ {
 		return nil
-	}
-	i := 0
-	for w.got[i] == w.want[i] {
-		i++
 	}
 	a := at + remora.Addr(i)
 	return fmt.Errorf("%v (%s) holds 0x%02x, want 0x%02x", a, diffRowName(w.lay.row(a)), w.got[i], w.want[i])
@@ -212,12 +209,12 @@ func (w *diffWitness) last() error {
 		if k.Kind == specimen.FileEnd {
 			r.Size = w.lay.page
 		}
-		if p.object != nil && k.alias { // up to the end of the file
+		if p.object != nil && k.Alias { // up to the end of the file
 			for r.Size = w.lay.page; r.Size < p.Size && w.lay.model.Peek(make([]byte, 1), r.Start+remora.Addr(r.Size)) == nil; {
 				r.Size += w.lay.page
 			}
 		}
-		if k.perm&diffR == 0 || k.Kind == specimen.Guard {
+		if k.Perm&remora.PermRead == 0 || k.Kind == specimen.Guard {
 			continue
 		}
 		want := w.child.Contents(k.Kind, r)

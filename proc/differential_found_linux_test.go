@@ -11,6 +11,8 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // What the differential test has found, one test each.
@@ -18,7 +20,7 @@ import (
 // The kernel leaves the buffer for a name alone where a mapping has none: the name of
 // the mapping that was asked about before must not count.
 func TestMemoryWithoutNameIsNoDevice(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.Untouched, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +30,7 @@ func TestMemoryWithoutNameIsNoDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(device) == 0 {
-		lacks(t, "this kernel maps no device memory into processes")
+		testneed.Lacks(t, "this kernel maps no device memory into processes")
 	}
 	p := openProcess(t, s.Pid(), nil)
 	segs := []remora.Seg{{Addr: device[0].Start, Buf: make([]byte, 1)}, {Addr: r.Start, Buf: make([]byte, 1)}}
@@ -41,7 +43,7 @@ func TestMemoryWithoutNameIsNoDevice(t *testing.T) {
 // The kernel makes a stack grow for a forced access below it, as for one of its own
 // process (R68): a hole would be zeros, and no hole from then on.
 func TestForceDoesNotGrowTheStack(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	all, err := s.Layout(specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.NoAccess, Pages: 1},
 		specimen.Piece{Kind: specimen.Hole, Pages: 3}, specimen.Piece{Kind: specimen.GrowsDown, Pages: 1})
 	if err != nil {

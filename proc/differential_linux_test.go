@@ -8,103 +8,41 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // The differential test makes the same random call in a child process and in a
 // memtest.Sparse with the same layout, and holds counts, causes, bytes and what was
-// not to be touched against one another. The environment may say more:
-//
-//	REMORA_VECTORS  how many vectors; a million take five minutes on two processors
-//	REMORA_SEED     of all that is random; printed
-//	REMORA_LAYOUT   only this layout, of that seed
+// not to be touched against one another. REMORA_VECTORS says how many vectors; a million
+// take five minutes on two processors. See difftest for what else may be said.
 
-const (
-	diffVectors   = 8000
-	diffPerLayout = 125
-	diffSeed      = 1
-	diffWorkers   = 2 // processes
-	diffFailures  = 4 // enough to see a pattern
-)
-
-func diffSetting(t *testing.T, name string, otherwise int) int {
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
+const diffVectors = 8000
 
 func TestDifferential(t *testing.T) {
 	if linux.ForcedWrite() != 0 {
-		lacks(t, "/proc/PID/mem heeds protections on this kernel: nothing else can look at such memory")
+		testneed.Lacks(t, "/proc/PID/mem heeds protections on this kernel: nothing else can look at such memory")
 	}
-	vectors := diffSetting(t, "REMORA_VECTORS", diffVectors)
-	seed := diffSetting(t, "REMORA_SEED", diffSeed)
-	only := diffSetting(t, "REMORA_LAYOUT", -1)
-	t.Logf("%d vectors, seed %d", vectors, seed)
-
-	layouts := make(chan int)
-	stop := make(chan struct{})
-	var once sync.Once
+	run := difftest.Begin(t, "REMORA_VECTORS", diffVectors)
+	var workers [difftest.Workers]*diffWorker
+	var work []func(int, int) error
+	for i := range workers {
+		workers[i] = newDiffWorker(t, run.Seed)
+		work = append(work, workers[i].layout)
+	}
+	run.Layouts(t, work...)
 	var all diffCover
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var lacking map[int]bool
-	devices := false
-	failures := 0
-	for range diffWorkers {
-		w := newDiffWorker(t, uint64(seed))
-		lacking, devices = w.lacking, len(w.lay.device) > 0
-		wg.Go(func() {
-			for n := range layouts {
-				if err := w.layout(n, min(diffPerLayout, vectors-n*diffPerLayout)); err != nil {
-					mu.Lock()
-					failures++
-					many := failures >= diffFailures
-					mu.Unlock()
-					t.Errorf("REMORA_SEED=%d REMORA_LAYOUT=%d: %v", seed, n, err)
-					if many {
-						once.Do(func() { close(stop) })
-					}
-				}
-			}
-			mu.Lock()
-			all.add(&w.cover)
-			mu.Unlock()
-		})
+	for _, w := range workers {
+		all.add(&w.cover)
 	}
-feed:
-	for n := range (vectors + diffPerLayout - 1) / diffPerLayout {
-		if only >= 0 && n != only {
-			continue
-		}
-		select {
-		case layouts <- n:
-		case <-stop:
-			break feed
-		}
-	}
-	close(layouts)
-	wg.Wait()
-	text, missing := all.table(lacking, devices)
-	t.Log("coverage\n" + text)
-	if only >= 0 {
-		return
-	}
-	for _, m := range missing {
-		t.Error("not covered: ", m)
-	}
+	text, missing := all.table(workers[0].lacking, len(workers[0].lay.device) > 0)
+	run.Covered(t, text, missing)
 }
 
 // diffWorker has a child of its own, and every way into it.
@@ -122,8 +60,8 @@ type diffWorker struct {
 
 func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
 	w := &diffWorker{seed: seed}
-	child := startSpecimen(t, &specimen.Options{Seed: seed})
-	w.lacking = diffProbe(t, child)
+	child := specimentest.Start(t, &specimen.Options{Seed: seed})
+	w.lacking = difftest.Lacking(t, child)
 	device, err := diffDeviceMemory(child.Pid())
 	if err != nil {
 		t.Fatal(err)

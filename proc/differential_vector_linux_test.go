@@ -274,7 +274,7 @@ func (g *diffGen) open(p *diffPiece) bool {
 	if op&remora.Write != 0 {
 		need = remora.PermWrite
 	}
-	return k.fault == 0 && (k.perm&need != 0 || op&remora.Force != 0)
+	return k.Fault == 0 && (k.Perm&need != 0 || op&remora.Force != 0)
 }
 
 // compare holds the results of the child against those of the model.

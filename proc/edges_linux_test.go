@@ -18,6 +18,8 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // contexts are one that cannot end and one that can: other ways through the package.
@@ -29,7 +31,7 @@ func contexts(t testing.TB) map[string]context.Context {
 
 // Addresses at every border of the numbers that hold them are faults like others.
 func TestAddressesAtTheBorders(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r := mapped(t, s, specimen.Touched, 1)
 	var borders []remora.Addr
 	for _, bit := range []int{0, 12, 31, 32, 47, 48, 55, 56, 57, 63} {
@@ -72,10 +74,10 @@ func TestSegmentOfATebibyte(t *testing.T) {
 	size := 1 << (strconv.IntSize/2 + 8)
 	huge, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
-		lacks(t, "no tebibyte of addresses: "+err.Error())
+		testneed.Lacks(t, "no tebibyte of addresses: "+err.Error())
 	}
 	defer unix.Munmap(huge)
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 3}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
 	r := areas[0].Range
 	want := s.Contents(specimen.Touched, r)
@@ -116,7 +118,7 @@ func TestAMillionRanges(t *testing.T) {
 	if raceEnabled {
 		count >>= 3
 	}
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	var pieces []specimen.Piece
 	for range 10 {
 		pieces = append(pieces, specimen.Piece{Kind: specimen.Touched, Pages: 20}, specimen.Piece{Kind: specimen.Hole, Pages: 1},
@@ -199,7 +201,7 @@ func judge(seg *remora.Seg, base remora.Addr, content []byte, causes []error) er
 // Readers and writers side by side through one handle, of every door, with the
 // handle closed under them: what was counted was moved.
 func TestManyCallersAndClose(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	const lanes = 4
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: lanes}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
 	for _, d := range doors() {

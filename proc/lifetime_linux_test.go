@@ -17,7 +17,9 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // mapped maps pages of one kind.
@@ -64,7 +66,7 @@ func waitStuck(t testing.TB, s *specimen.Specimen) remora.Addr {
 }
 
 func TestOpenOfWhatIsNoProcess(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	pids := []int{0, -1, 1 << 22, 1<<31 - 1, -1 << 31}
 	if strconv.IntSize == 64 {
 		pids = append(pids, s.Pid()|1<<(strconv.IntSize/2)) // not cut to 32 bits
@@ -89,7 +91,7 @@ func TestOpenOfWhatIsNoProcess(t *testing.T) {
 func TestOpenOfAKernelThread(t *testing.T) {
 	st, err := readStatus(2)
 	if err != nil || !kernelThread(st) {
-		lacks(t, "process 2 is no kernel thread here")
+		testneed.Lacks(t, "process 2 is no kernel thread here")
 	}
 	for _, d := range append(doors(), DoorAuto) {
 		_, err = Open(2, &Options{Door: d})
@@ -106,7 +108,7 @@ func TestGoneAfterTheEnd(t *testing.T) {
 			"exec": (*specimen.Specimen).Exec,
 		} {
 			t.Run(fmt.Sprint(d, " ", name), func(t *testing.T) {
-				s := startSpecimen(t, nil)
+				s := specimentest.Start(t, nil)
 				r := mapped(t, s, specimen.Touched, 1)
 				p := openProcess(t, s.Pid(), &Options{Door: d, Write: true})
 				holds(t, p, s, specimen.Touched, r)
@@ -134,7 +136,7 @@ func TestEndInTheMiddleOfARead(t *testing.T) {
 		"kill": (*specimen.Specimen).Kill, "exec": (*specimen.Specimen).Exec,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startSpecimen(t, nil)
+			s := specimentest.Start(t, nil)
 			r := mapped(t, s, specimen.Missing, 1)
 			p := openProcess(t, s.Pid(), &Options{Door: DoorVM})
 			done := make(chan error)
@@ -155,7 +157,7 @@ func TestEndInTheMiddleOfARead(t *testing.T) {
 
 // The kernel waits for a userfaultfd in process_vm_* alone.
 func TestMissingPagesThroughOtherDoors(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r := mapped(t, s, specimen.Missing, 1)
 	for _, o := range []Options{{Door: DoorMem}, {Door: DoorPtrace}} {
 		p := openProcess(t, s.Pid(), &o)
@@ -175,7 +177,7 @@ func TestMissingPagesThroughOtherDoors(t *testing.T) {
 func TestFollowExecGoesOn(t *testing.T) {
 	for _, d := range doors() {
 		t.Run(d.String(), func(t *testing.T) {
-			s := startSpecimen(t, nil)
+			s := specimentest.Start(t, nil)
 			r := mapped(t, s, specimen.Touched, 2)
 			p := openProcess(t, s.Pid(), &Options{Door: d, FollowExec: true, Write: true})
 			holds(t, p, s, specimen.Touched, r)
@@ -200,7 +202,7 @@ func TestFollowExecGoesOn(t *testing.T) {
 func TestThreadIDsAndEndedLeaders(t *testing.T) {
 	for _, d := range append(doors(), DoorAuto) {
 		t.Run(d.String(), func(t *testing.T) {
-			s := startSpecimen(t, nil)
+			s := specimentest.Start(t, nil)
 			r := mapped(t, s, specimen.Touched, 2)
 			tid, err := s.Thread()
 			if err != nil {
@@ -238,12 +240,12 @@ func TestThreadIDsAndEndedLeaders(t *testing.T) {
 // A new process under the number of the old one, with memory at the same
 // addresses, is never taken for it.
 func TestReuseOfTheNumber(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	const lastPid = "/proc/sys/kernel/ns_last_pid"
 	if _, err := os.Stat(lastPid); err != nil {
-		lacks(t, "the number of the next process cannot be chosen")
+		testneed.Lacks(t, "the number of the next process cannot be chosen")
 	}
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	pid := s.Pid()
 	r := mapped(t, s, specimen.Touched, 1)
 	var old []*Process
@@ -288,7 +290,7 @@ func TestReuseOfTheNumber(t *testing.T) {
 
 // Close waits for a call that the kernel does not let end.
 func TestCloseDuringATransfer(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r := mapped(t, s, specimen.Missing, 1)
 	p := openProcess(t, s.Pid(), nil)
 	buf := make([]byte, 100)
@@ -327,7 +329,7 @@ func TestUnmapInTheMiddleOfReads(t *testing.T) {
 			if o.Door == DoorPtrace {
 				pages = 8
 			}
-			s := startSpecimen(t, nil)
+			s := specimentest.Start(t, nil)
 			p := openProcess(t, s.Pid(), &o)
 			for round := range 5 {
 				if err := s.Reset(); err != nil {
@@ -365,7 +367,7 @@ func TestUnmapInTheMiddleOfReads(t *testing.T) {
 
 // A call that sleeps on its first page finds what has changed behind it.
 func TestUnmapBehindAStuckPage(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.Missing, Pages: 1}, specimen.Piece{Kind: specimen.Touched, Pages: 3})
 	p := openProcess(t, s.Pid(), &Options{Door: DoorVM})
 	seg := []remora.Seg{{Addr: areas[0].Start, Buf: make([]byte, 4*pageSize)}}
@@ -410,7 +412,7 @@ func TestDescriptorsStayForTheirLastUser(t *testing.T) {
 }
 
 func TestCloseLeavesNothingOpen(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r := mapped(t, s, specimen.Touched, 1)
 	count := func() int {
 		all, err := os.ReadDir("/proc/self/fd")

@@ -3,12 +3,12 @@
 package proc
 
 import (
-	"errors"
 	"os"
 	"strconv"
 	"testing"
 
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 )
 
 func TestMain(m *testing.M) {
@@ -16,47 +16,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lacks skips, or fails where the environment claims to have everything.
-func lacks(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("REMORA_REQUIRE") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "needs root")
-	}
-}
-
-// startSpecimen starts a process with known memory, which ends with the test.
-func startSpecimen(t testing.TB, o *specimen.Options) *specimen.Specimen {
-	t.Helper()
-	s, err := specimen.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
-// layOut maps pieces side by side. It skips where the system does not offer one.
+// layOut maps pieces side by side.
 func layOut(t testing.TB, s *specimen.Specimen, pieces ...specimen.Piece) []area {
 	t.Helper()
-	ranges, err := s.Layout(pieces...)
-	if errors.Is(err, errors.ErrUnsupported) {
-		lacks(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	ranges := specimentest.Layout(t, s, pieces...)
 	areas := make([]area, len(pieces))
 	for i, r := range ranges {
 		areas[i] = area{r, pieces[i].Kind}

@@ -14,13 +14,15 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // A forced write reaches what a debugger reaches, and the target sees it.
 func TestForcedWritesAreSeenByTheTarget(t *testing.T) {
 	for _, d := range doors() {
 		t.Run(d.String(), func(t *testing.T) {
-			s := startSpecimen(t, nil)
+			s := specimentest.Start(t, nil)
 			p := openProcess(t, s.Pid(), &Options{Door: d, Write: true})
 			forced := p.Memory().With(remora.Force)
 			for _, k := range []specimen.Kind{specimen.Text, specimen.ReadOnly, specimen.ExecOnly, specimen.NoAccess, specimen.Reserved} {
@@ -153,8 +155,8 @@ func (b *bench) readResident(t *testing.T, p *Process, whole remora.Range, table
 
 // Every cause is told from the others, and explained by what the map says.
 func TestCausesAreToldApartAndExplained(t *testing.T) {
-	needRoot(t) // to see the file behind a mapping
-	s := startSpecimen(t, nil)
+	testneed.Root(t) // to see the file behind a mapping
+	s := specimentest.Start(t, nil)
 	kinds := []specimen.Kind{specimen.Touched, specimen.Hole, specimen.NoAccess, specimen.WriteOnly, specimen.ExecOnly, specimen.ReadOnly,
 		specimen.Text, specimen.SharedReadOnly, specimen.FileEnd, specimen.Guard, specimen.Secret, specimen.Untouched, specimen.UnreadFile}
 	var pieces []specimen.Piece
@@ -219,7 +221,7 @@ func TestCausesAreToldApartAndExplained(t *testing.T) {
 
 // Where the answer has changed since the transfer, the explanation says so.
 func TestExplanationsLookAgain(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	p := openProcess(t, s.Pid(), nil)
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.Hole, Pages: 1}, specimen.Piece{Kind: specimen.NoAccess, Pages: 1})
 	hole, none := areas[1].Range, areas[2].Range
@@ -255,7 +257,7 @@ func TestExplanationsLookAgain(t *testing.T) {
 func TestStacksDoNotGrow(t *testing.T) {
 	for _, d := range doors() {
 		for _, old := range []bool{false, true} {
-			s := startSpecimen(t, nil)
+			s := specimentest.Start(t, nil)
 			p := openProcess(t, s.Pid(), &Options{Door: d, Write: true})
 			if old {
 				older(p)

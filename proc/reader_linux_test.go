@@ -18,7 +18,9 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // report is what a reader, a process of its own, found.
@@ -103,8 +105,8 @@ func user(id uint32, capabilities ...uintptr) *specimen.Identity {
 // Where the kernel or a filter has no process_vm_*, another door is taken, and it
 // is said why.
 func TestFiltersOfProcessVM(t *testing.T) {
-	needRoot(t)
-	s := startSpecimen(t, &specimen.Options{As: user(userA)})
+	testneed.Root(t)
+	s := specimentest.Start(t, &specimen.Options{As: user(userA)})
 	r := mapped(t, s, specimen.Touched, 3)
 	want := s.Contents(specimen.Touched, r)
 	for name, row := range map[string]struct {
@@ -136,7 +138,7 @@ func TestFiltersOfProcessVM(t *testing.T) {
 
 // A refusal says which rule refused; a filter beside it is not blamed for it.
 func TestRefusals(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	for name, row := range map[string]struct {
 		target         *specimen.Identity
 		prepare        func(*specimen.Specimen) error
@@ -159,7 +161,7 @@ func TestRefusals(t *testing.T) {
 		"undumpable root": {target: user(userA), prepare: dumpable(false)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startSpecimen(t, &specimen.Options{As: row.target})
+			s := specimentest.Start(t, &specimen.Options{As: row.target})
 			if row.prepare != nil {
 				if err := row.prepare(s); err != nil {
 					t.Fatal(err)

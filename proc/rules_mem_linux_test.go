@@ -11,7 +11,9 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // memFile is /proc/PID/mem.
@@ -35,9 +37,9 @@ func memGives(t *testing.T, fd int, write bool, a remora.Addr, size, n int, errn
 
 func TestR66MemIgnoresProtection(t *testing.T) {
 	if linux.ForcedWrite() != 0 {
-		lacks(t, "/proc/PID/mem heeds protections on this kernel")
+		testneed.Lacks(t, "/proc/PID/mem heeds protections on this kernel")
 	}
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	fd := memFile(t, s)
 	for _, k := range []specimen.Kind{specimen.NoAccess, specimen.WriteOnly, specimen.ExecOnly, specimen.ReadOnly, specimen.Text} {
 		r := mapped(t, s, k, 1)
@@ -55,7 +57,7 @@ func TestR66MemIgnoresProtection(t *testing.T) {
 }
 
 func TestR67MemCounts(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	fd := memFile(t, s)
 	r := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})[0]
 	memGives(t, fd, reads, r.Start+100, 3*pageSize, 2*pageSize-100, 0)
@@ -90,7 +92,7 @@ func TestR67MemCounts(t *testing.T) {
 }
 
 func TestR68MemGrowsStacks(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	fd := memFile(t, s)
 	p := openProcess(t, s.Pid(), nil)
 	stack := layOut(t, s, specimen.Piece{Kind: specimen.Hole, Pages: 600}, specimen.Piece{Kind: specimen.GrowsDown, Pages: 4})[1]
@@ -112,7 +114,7 @@ func TestR68MemGrowsStacks(t *testing.T) {
 }
 
 func TestR69MemIsTheAddressSpace(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	fd := memFile(t, s)
 	r := mapped(t, s, specimen.Touched, 1)
 	memGives(t, fd, reads, r.Start, 8, 8, 0)
@@ -122,7 +124,7 @@ func TestR69MemIsTheAddressSpace(t *testing.T) {
 	memGives(t, fd, reads, r.Start, 8, 0, 0)
 	memGives(t, fd, writes, r.Start, 8, 0, 0)
 
-	dead := startSpecimen(t, nil)
+	dead := specimentest.Start(t, nil)
 	fd = memFile(t, dead)
 	r = mapped(t, dead, specimen.Touched, 1)
 	if err := dead.Exit(); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
 )
 
@@ -32,7 +33,7 @@ const (
 
 // Not even where a forced write has made the copy.
 func TestR36WritesNeedWritePermission(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r := mapped(t, s, specimen.Text, 1)
 	p := openProcess(t, s.Pid(), &Options{Write: true})
 	if _, err := p.Memory().With(remora.Force).WriteAt(t.Context(), []byte{0xcc}, r.Start); err != nil {
@@ -57,7 +58,7 @@ func resident(t *testing.T, p *Process, a remora.Addr) uint64 {
 }
 
 func TestR39NeverTouched(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	p := openProcess(t, s.Pid(), nil)
 	r := layOut(t, s, specimen.Piece{Kind: specimen.Hole, Pages: 1}, specimen.Piece{Kind: specimen.Untouched, Pages: 4},
 		specimen.Piece{Kind: specimen.Hole, Pages: 1})[1]
@@ -76,7 +77,7 @@ func TestR39NeverTouched(t *testing.T) {
 // pair lays out a shared file and another mapping of it, and writes to the latter.
 func pair(t *testing.T, other specimen.Kind) (s *specimen.Specimen, file, alias area) {
 	t.Helper()
-	s = startSpecimen(t, nil)
+	s = specimentest.Start(t, nil)
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.SharedFile, Pages: 1}, specimen.Piece{Kind: other, Pages: 1})
 	if n, e := linux.VMOne(writes, s.Pid(), []byte("written"), uint64(areas[1].Start)); n != 7 || e != 0 {
 		t.Fatal(n, e)
@@ -111,7 +112,7 @@ func TestR41SharedMappingsAreWritten(t *testing.T) {
 }
 
 func TestR46ImpossibleAddresses(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	list := []remora.Addr{0, 1, 8, remora.Addr(^uintptr(0)) - 7, remora.Addr(^uintptr(0)>>1) + 1, remora.Addr(^uintptr(0) >> 1)}
 	if ^uintptr(0)>>32 != 0 {
 		top := uint64(1) << 47

@@ -12,6 +12,8 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // sharedKinds are the kinds of memory that a handle with MapShared maps here too.
@@ -66,7 +68,7 @@ func wantCause(t *testing.T, p *Process, a remora.Addr, cause error) {
 
 // What the target does to a mapping shows in the next read, whatever its size.
 func TestSharedMappingChanges(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	for name, change := range map[string]struct {
 		do    func(*specimen.Specimen, remora.Range) error
 		cause error
@@ -85,7 +87,7 @@ func TestSharedMappingChanges(t *testing.T) {
 	} {
 		for _, kind := range sharedKinds() {
 			t.Run(fmt.Sprintf("%s/%v", name, kind), func(t *testing.T) {
-				s := startSpecimen(t, nil)
+				s := specimentest.Start(t, nil)
 				r, err := s.Map(kind, 4)
 				if err != nil {
 					t.Fatal(err)
@@ -108,8 +110,8 @@ func cutShort(s *specimen.Specimen, r remora.Range) error {
 
 // Other memory of the same kind in the same place is read, not the old one.
 func TestSharedMappingReplaced(t *testing.T) {
-	needRoot(t)
-	s := startSpecimen(t, nil)
+	testneed.Root(t)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.SharedMemory, 4)
 	if err != nil {
 		t.Fatal(err)
@@ -136,8 +138,8 @@ func TestSharedMappingReplaced(t *testing.T) {
 
 // Only some of a mapping is made unreadable: the rest is read as before.
 func TestSharedMappingSplit(t *testing.T) {
-	needRoot(t)
-	s := startSpecimen(t, nil)
+	testneed.Root(t)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.SharedMemory, 4)
 	if err != nil {
 		t.Fatal(err)
@@ -163,9 +165,9 @@ func TestSharedMappingSplit(t *testing.T) {
 
 // What could be told apart from a read of the target is not read here.
 func TestNotShared(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	for _, kind := range []specimen.Kind{specimen.Touched, specimen.PrivateFile, specimen.Secret, specimen.NoAccess} {
-		s := startSpecimen(t, nil)
+		s := specimentest.Start(t, nil)
 		r, err := s.Map(kind, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -180,8 +182,8 @@ func TestNotShared(t *testing.T) {
 
 // A handle that follows an execve forgets the mappings of the program before.
 func TestSharedMappingsAcrossExec(t *testing.T) {
-	needRoot(t)
-	s := startSpecimen(t, nil)
+	testneed.Root(t)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.SharedMemory, 2)
 	if err != nil {
 		t.Fatal(err)
@@ -199,8 +201,8 @@ func TestSharedMappingsAcrossExec(t *testing.T) {
 
 // MapUnchecked is blind, as it says.
 func TestMapUncheckedIsBlind(t *testing.T) {
-	needRoot(t)
-	s := startSpecimen(t, nil)
+	testneed.Root(t)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.SharedMemory, 2)
 	if err != nil {
 		t.Fatal(err)
@@ -216,10 +218,10 @@ func TestMapUncheckedIsBlind(t *testing.T) {
 
 // A context that can end keeps to files in memory: others could keep the copy waiting.
 func TestSharedFilesMayWait(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.SharedMemory, 2)
 	if err != nil {
 		t.Fatal(err)

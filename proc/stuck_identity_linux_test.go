@@ -15,6 +15,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // keepStuck has this process hold what serves the page, so that it stays stuck when
@@ -40,7 +41,7 @@ func (f *frozen) keepStuck() (end func()) {
 		}
 		fd, err := unix.PidfdGetfd(pidfd, n, 0)
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
-			lacks(f.t, err.Error())
+			testneed.Lacks(f.t, err.Error())
 		}
 		if err != nil {
 			f.t.Fatal(err)

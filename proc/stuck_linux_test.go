@@ -13,6 +13,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 )
 
 // frozen is a specimen with pages in the middle of its memory that nobody serves:
@@ -30,7 +31,7 @@ type frozen struct {
 func freeze(t *testing.T, o Options, before, stuck int) *frozen {
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	areas := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: before},
 		specimen.Piece{Kind: specimen.Missing, Pages: stuck}, specimen.Piece{Kind: specimen.Touched, Pages: 2})
 	o.Write = true

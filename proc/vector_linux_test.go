@@ -7,13 +7,14 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 )
 
 // Calls are batches and holes, and fewer where a hole holds several ranges: it is
 // looked up once.
 func TestCallsOfAVector(t *testing.T) {
 	page := remora.Addr(pageSize)
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.Touched, 4096)
 	if err != nil {
 		t.Fatal(err)

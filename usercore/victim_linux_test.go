@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // The race build is left out: its process has terabytes of shadow memory, and the
@@ -309,17 +310,12 @@ func (v *victimProcess) kill(t *testing.T) string {
 	return ""
 }
 
-// require skips a test for what the system lacks, or fails where it claims to
-// lack nothing.
+// require ends a test for want of something that is not there.
 func require(t *testing.T, there bool, lack string) {
 	t.Helper()
-	if there {
-		return
+	if !there {
+		testneed.Lacks(t, lack)
 	}
-	if os.Getenv("REMORA_REQUIRE") == "all" {
-		t.Fatal(lack)
-	}
-	t.Skip(lack)
 }
 
 // requireCores wants the kernel to write cores into the directory of the process.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 )
 
 // wantCommand compares GetCmd with /proc.
@@ -37,7 +39,7 @@ func wantCommand(t *testing.T, h *Handle, pid int) (argv, envp []string) {
 func TestR104LiveGetCmdIsProc(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	wantCommand(t, h, os.Getpid())
-	wantCommand(t, h, startSpecimen(t, nil).Pid())
+	wantCommand(t, h, specimentest.Start(t, nil).Pid())
 	for _, c := range []struct{ args, env []string }{
 		{nil, nil},
 		{[]string{"a b", "", "\xff\xfe", "--x=y", ""}, []string{"A=1", "B=", "C", "=odd", "A=2"}},
@@ -85,7 +87,7 @@ func TestR104LiveGetCmdOfATitle(t *testing.T) {
 // TestR104LiveGetCmdOfAll: every process that is there and may be read, unless it changes
 // meanwhile.
 func TestR104LiveGetCmdOfAll(t *testing.T) {
-	startSpecimen(t, nil)
+	specimentest.Start(t, nil)
 	h := openRunningSystem(t, nil, os.O_RDONLY)
 	same, before := 0, descriptors(t)
 	for {

@@ -47,30 +47,6 @@ func stranger(out io.Writer, args []string) error {
 	return err
 }
 
-// lacks skips, or fails where the environment claims to have everything.
-func lacks(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("REMORA_REQUIRE") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-// startSpecimen starts a process with known memory, which ends with the test.
-func startSpecimen(t testing.TB, o *specimen.Options) *specimen.Specimen {
-	t.Helper()
-	s, err := specimen.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 // openRunningSystem opens it by one of its names.
 func openRunningSystem(t testing.TB, o *Options, flag int) *Handle {
 	t.Helper()

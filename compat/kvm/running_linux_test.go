@@ -16,6 +16,8 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compat/errno"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // TestR89LiveRunningSystem: each name of the running system opens it, and what it has
@@ -58,7 +60,7 @@ func TestR91LiveNamelistOfTheRunningSystem(t *testing.T) {
 func TestR91LiveSymbolsOfTheRunningSystem(t *testing.T) {
 	b, err := os.ReadFile("/proc/kallsyms")
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
-		lacks(t, "this kernel has no /proc/kallsyms")
+		testneed.Lacks(t, "this kernel has no /proc/kallsyms")
 	}
 	h := openRunningSystem(t, nil, os.O_RDONLY)
 	list := []Nlist{{Name: "_stext"}, {Name: "no_such_symbol"}}
@@ -97,7 +99,7 @@ func TestR96LiveKernelOfTheRunningSystem(t *testing.T) {
 	}
 	list := []Nlist{{Name: "linux_banner"}}
 	if n, err := h.NList(t.Context(), list); n != 0 || err != nil {
-		t.Skipf("linux_banner is not known: %d, %v", n, err)
+		testneed.Lacks(t, fmt.Sprintf("linux_banner is not known: %d, %v", n, err))
 	}
 	n, err := h.KRead(t.Context(), buf, list[0].Value)
 	if errors.Is(err, fs.ErrPermission) {
@@ -114,7 +116,7 @@ func TestR96LiveKernelOfTheRunningSystem(t *testing.T) {
 
 // TestR99LiveProcessMemory: a handle reads and writes a process, without a leak.
 func TestR99LiveProcessMemory(t *testing.T) {
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.Touched, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +162,7 @@ func TestR99LiveProcessMemory(t *testing.T) {
 func TestR99LiveProcessThatIsGone(t *testing.T) {
 	for _, opened := range []bool{false, true} {
 		h := openRunningSystem(t, nil, os.O_RDWR)
-		s := startSpecimen(t, nil)
+		s := specimentest.Start(t, nil)
 		r, err := s.Map(specimen.Touched, 1)
 		if err != nil {
 			t.Fatal(err)
@@ -209,7 +211,7 @@ func TestR99LiveProcessThatIsGone(t *testing.T) {
 // TestR99LiveFollowsExec: as the file is opened anew in each call, an execve is followed.
 func TestR99LiveFollowsExec(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDONLY)
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	r, err := s.Map(specimen.Touched, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -239,9 +241,9 @@ func TestR99LiveFollowsExec(t *testing.T) {
 // TestR99LivePermission: who may not open the process gets EACCES, and GetCmd -1.
 func TestR99LivePermission(t *testing.T) {
 	if os.Geteuid() != 0 {
-		lacks(t, "needs root")
+		testneed.Lacks(t, "needs root")
 	}
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	got, err := specimen.Run(t.Context(), &specimen.RunOptions{As: &specimen.Identity{UID: 65534, GID: 65534}}, "stranger", fmt.Sprint(s.Pid()))
 	if want := "-1 EACCES EACCES true"; err != nil || got != want {
 		t.Errorf("%q, %v: want %q", got, err, want)
@@ -251,7 +253,7 @@ func TestR99LivePermission(t *testing.T) {
 // TestR100LiveProcessAccess: where a transfer of a live process ends, and what it is then.
 func TestR100LiveProcessAccess(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	areas, err := s.Layout(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1},
 		specimen.Piece{Kind: specimen.NoAccess, Pages: 1}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1},
 		specimen.Piece{Kind: specimen.Text, Pages: 1}, specimen.Piece{Kind: specimen.Untouched, Pages: 1},
@@ -309,7 +311,7 @@ func TestR100LiveProcessAccess(t *testing.T) {
 // TestR100LivePrivateCopy: writing a private mapping leaves what others see alone.
 func TestR100LivePrivateCopy(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	areas, err := s.Layout(specimen.Piece{Kind: specimen.SharedFile, Pages: 1}, specimen.Piece{Kind: specimen.PrivateAlias, Pages: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +338,7 @@ func TestR100LiveSystemProcess(t *testing.T) {
 	h := openRunningSystem(t, nil, os.O_RDWR)
 	p, err := h.GetProc(t.Context(), 2)
 	if err != nil || !p.System {
-		lacks(t, "process 2 is no kernel thread here")
+		testneed.Lacks(t, "process 2 is no kernel thread here")
 	}
 	n, err := h.URead(t.Context(), make([]byte, 8), 0x1000)
 	if n != 0 || err == nil {
@@ -351,7 +353,7 @@ func TestR100LiveSystemProcess(t *testing.T) {
 // TestR102LiveNextProcIsProc: every process that is there before and after the walk is
 // met exactly once, and nothing is met that was never there.
 func TestR102LiveNextProcIsProc(t *testing.T) {
-	startSpecimen(t, nil)
+	specimentest.Start(t, nil)
 	h := openRunningSystem(t, nil, os.O_RDONLY)
 	for range 5 {
 		before := processNumbers(t)
@@ -401,7 +403,7 @@ func TestLiveOverlayOfTheRunningSystem(t *testing.T) {
 	}
 	var all []one
 	for range 2 {
-		s := startSpecimen(t, nil)
+		s := specimentest.Start(t, nil)
 		r, err := s.Map(specimen.ReadOnly, 1)
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/memtest"
 )
 
@@ -98,12 +99,12 @@ func (s *diffSide) check() error {
 func (s *diffSide) shown(page int) bool {
 	p := &s.pieces[s.owner[page]]
 	k := &diffKinds[p.kind]
-	return k.seen == 0 && s.offset(p, page) < p.size && (s.present(page) || !k.drop || k.shared || k.cow)
+	return k.Fault == 0 && s.offset(p, page) < p.size && (s.present(page) || !k.Drop || k.Shared || diffCopied(k))
 }
 
 // model gives the model to look at memory of a kind in.
-func (s *diffSide) model(k *diffKind) *memtest.Sparse {
-	if k.seen == 0 {
+func (s *diffSide) model(k *difftest.Kind) *memtest.Sparse {
+	if k.Fault == 0 {
 		return s.models[diffSeen]
 	}
 	return s.models[diffOwn]
@@ -119,7 +120,7 @@ func (s *diffSide) offset(p *diffPiece, page int) uint64 {
 func (s *diffSide) hidden(page int) error {
 	p := &s.pieces[s.owner[page]]
 	k := &diffKinds[p.kind]
-	if k.own != 0 || s.offset(p, page) >= p.size {
+	if diffOwnFault(k) != 0 || s.offset(p, page) >= p.size {
 		return nil
 	}
 	s.grow(1)
@@ -127,7 +128,7 @@ func (s *diffSide) hidden(page int) error {
 	if err := s.model(k).Peek(s.want, at); err != nil {
 		return err
 	}
-	if k.seen != 0 {
+	if k.Fault != 0 {
 		if err := s.child.Peek(s.got, at); err != nil {
 			return err
 		}
@@ -154,12 +155,9 @@ func (s *diffSide) compare(page, n int) error {
 }
 
 func (s *diffSide) differ(at remora.Addr) error {
-	if bytes.Equal(s.got, s.want) {
+	i, differ := difftest.First(s.got, s.want)
+	if !differ {
 		return nil
-	}
-	i := 0
-	for s.got[i] == s.want[i] {
-		i++
 	}
 	a := at + remora.Addr(i)
 	return fmt.Errorf("%v of the %s (%s) holds 0x%02x, want 0x%02x", a, s.name(), diffRowName(s.row(a)), s.got[i], s.want[i])
@@ -190,7 +188,7 @@ func (s *diffSide) last() error {
 	for i := range s.pieces {
 		p := &s.pieces[i]
 		k := &diffKinds[p.kind]
-		if k.cpu() == 0 || k.own != 0 || k.perm == diffX || k.perm == diffW {
+		if diffCPU(k) == 0 || diffOwnFault(k) != 0 || k.Perm == diffX || k.Perm == diffW {
 			continue
 		}
 		r := p.Range

@@ -146,12 +146,12 @@ func diffMemoryCan(row, col int) bool {
 	}
 	k := &diffKinds[row]
 	switch {
-	case local && k.remote:
+	case local && diffTargets(k):
 		return false
-	case k.Kind == specimen.FileEnd || k.alias: // with pages beyond the end of the file
+	case k.Kind == specimen.FileEnd || k.Alias: // with pages beyond the end of the file
 		return true
 	}
-	return stops != k.allows(view, store)
+	return stops != diffAllows(k, view, store)
 }
 
 // diffHides says whether two stages can both be wrong.
@@ -332,7 +332,7 @@ func (s *diffSide) fresh(a remora.Addr) int {
 	switch k := &diffKinds[s.row(a)]; {
 	case k.Kind == specimen.Untouched:
 		return diffNewZeros
-	case k.file && k.drop:
+	case k.File && k.Drop:
 		return diffNewFile
 	}
 	return -1

@@ -11,7 +11,9 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 	"github.com/remora-go/remora/memtest"
 )
 
@@ -19,10 +21,10 @@ import (
 // memory is: what lies below the end is there, and still nothing of it is used.
 func TestKernelR8LastPage(t *testing.T) {
 	limit := uint64(diffLimit(t))
-	caller, target := startSpecimen(t, nil), startSpecimen(t, &specimen.Options{Seed: 1})
+	caller, target := specimentest.Start(t, nil), specimentest.Start(t, &specimen.Options{Seed: 1})
 	last, err := caller.MapAt(remora.Addr(limit-diffPage), specimen.Touched, 1)
 	if errors.Is(err, linux.EEXIST) { // of some 2^22 places that the stack may have
-		lacks(t, "the stack is on the last page")
+		testneed.Lacks(t, "the stack is on the last page")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -5,29 +5,11 @@
 package processvm
 
 import (
-	"fmt"
-
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
 	"github.com/remora-go/remora/memtest"
 )
-
-// diffKind is a kind of page: as a specimen has it, as others may access it, and as
-// the specimen's own loads and stores may.
-type diffKind struct {
-	specimen.Kind
-	name   string      // where it is not that of Kind
-	perm   remora.Perm // of the mapping
-	file   bool
-	alias  bool         // of the shared piece before it
-	cow    bool         // a private one
-	shared bool         // its contents outlive Drop
-	seen   remora.Cause // whatever the protection: nobody else reaches it
-	own    remora.Cause // nor does the specimen itself
-	change bool         // made by mprotect(2) from what Kind is
-	drop   bool         // its pages may be taken away (MADV_DONTNEED) at any time
-	remote bool         // only in a target
-}
 
 const (
 	diffR  = remora.PermRead
@@ -38,35 +20,22 @@ const (
 
 // diffKinds are the kinds that a layout is made of. A private alias is where it shows
 // that elements are pinned, and so copied for writing, before the first byte of them
-// is moved (R28). Memory that grows down is no caller's: its own stores let it grow,
-// those of others do not (R47).
-var diffKinds = [...]diffKind{
-	{Kind: specimen.Hole, seen: remora.ErrUnmapped, own: remora.ErrUnmapped},
-	{Kind: specimen.Touched, perm: diffRW},
-	{Kind: specimen.Untouched, perm: diffRW, drop: true},
-	{Kind: specimen.ZeroPage, perm: diffRW, drop: true},
-	{Kind: specimen.NoAccess},
-	{Kind: specimen.Reserved, drop: true},
-	{Kind: specimen.ReadOnly, perm: diffR},
-	{Kind: specimen.WriteOnly, perm: diffW},
-	{Kind: specimen.ExecOnly, perm: diffX},
-	{Kind: specimen.Locked, perm: diffRW},
-	{Kind: specimen.Huge, perm: diffRW},
-	{Kind: specimen.Guard, perm: diffRW, seen: remora.ErrGuard, own: remora.ErrGuard},
-	{Kind: specimen.GrowsDown, perm: diffRW, remote: true},
-	{Kind: specimen.Secret, perm: diffRW, seen: remora.ErrFault, shared: true},
-	{Kind: specimen.Text, perm: diffR | diffX, file: true, drop: true},
-	{Kind: specimen.PrivateFile, perm: diffRW, file: true},
-	{Kind: specimen.UnreadFile, perm: diffRW, file: true, drop: true},
-	{Kind: specimen.FileEnd, perm: diffRW, file: true},
-	{Kind: specimen.SharedFile, perm: diffRW, file: true, shared: true},
-	{Kind: specimen.SharedReadOnly, perm: diffR, file: true, shared: true},
-	{Kind: specimen.SharedMemory, perm: diffRW, file: true, shared: true},
-	{Kind: specimen.SharedMemory, name: "shared, dropped", perm: diffRW, file: true, shared: true, drop: true},
-	{Kind: specimen.SharedMemory, name: "shared, no access", file: true, shared: true, change: true},
-	{Kind: specimen.SharedMemory, name: "shared, write-only", perm: diffW, file: true, shared: true, change: true},
-	{Kind: specimen.Alias, perm: diffRW, file: true, shared: true, alias: true, drop: true},
-	{Kind: specimen.PrivateAlias, perm: diffRW, file: true, alias: true, cow: true, drop: true, remote: true},
+// is moved (R28).
+var diffKinds = difftest.Kinds
+
+// diffCopied says whether it is a private mapping of a shared piece.
+func diffCopied(k *difftest.Kind) bool { return k.Alias && !k.Shared }
+
+// diffTargets says whether it is only in a target. Memory that grows down is no caller's:
+// its own stores let it grow, those of others do not (R47).
+func diffTargets(k *difftest.Kind) bool { return k.Kind == specimen.GrowsDown || diffCopied(k) }
+
+// diffOwnFault is why not even the specimen itself reaches it, whatever the protection.
+func diffOwnFault(k *difftest.Kind) remora.Cause {
+	if k.Kind == specimen.Secret {
+		return 0
+	}
+	return k.Fault
 }
 
 // Besides those, some addresses are in no layout.
@@ -93,31 +62,21 @@ func diffRowName(row int) string {
 	return diffRowNames[row-len(diffKinds)]
 }
 
-func (k diffKind) String() string {
-	if k.name != "" {
-		return k.name
-	}
-	return k.Kind.String()
-}
-
-// canAlias says whether an alias may follow.
-func (k *diffKind) canAlias() bool { return k.file && k.shared && !k.alias }
-
-// cpu is what the processor lets the specimen itself do: it cannot keep anybody who
+// diffCPU is what the processor lets the specimen itself do: it cannot keep anybody who
 // may write, or execute, from reading (R38).
-func (k *diffKind) cpu() remora.Perm {
-	if k.perm != 0 {
-		return k.perm | diffR
+func diffCPU(k *difftest.Kind) remora.Perm {
+	if k.Perm != 0 {
+		return k.Perm | diffR
 	}
 	return 0
 }
 
-// allows says whether memory of this kind can be read, or written, up to the end of
+// diffAllows says whether memory of this kind can be read, or written, up to the end of
 // its file.
-func (k *diffKind) allows(v diffView, write bool) bool {
-	perm, fault := k.perm, k.seen
+func diffAllows(k *difftest.Kind, v diffView, write bool) bool {
+	perm, fault := k.Perm, k.Fault
 	if v == diffOwn {
-		perm, fault = k.cpu(), k.own
+		perm, fault = diffCPU(k), diffOwnFault(k)
 	}
 	need := diffR
 	if write {
@@ -143,13 +102,4 @@ type diffPiece struct {
 	object int    // by number: pieces with the same bytes have the same one
 	memory *memtest.Object
 	first  []byte // what it holds at first, where Drop brings that back
-}
-
-func diffNumber(k specimen.Kind) int {
-	for i := range diffKinds {
-		if diffKinds[i].Kind == k {
-			return i
-		}
-	}
-	panic(fmt.Sprintf("no kind %v", k))
 }

@@ -11,104 +11,45 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // The differential test has a process make random calls to process_vm_readv and
 // process_vm_writev, with whatever a register can hold, and a System make the same
 // calls over memtest.Sparse copies of the same layouts: of the caller's own, and of
 // its target's. Counts, error numbers and every byte of both must come out the same.
-//
-//	REMORA_CALLS   how many calls
-//	REMORA_SEED    of all that is random; printed
-//	REMORA_LAYOUT  only this layout, of that seed
+// REMORA_CALLS says how many calls. See difftest for what else may be said.
 //
 // It is for one architecture, as the size of registers matters, and what the
 // processor lets a process do to its own memory.
 
-const (
-	diffCalls     = 12000
-	diffPerLayout = 125
-	diffSeed      = 1
-	diffWorkers   = 2 // callers
-	diffFailures  = 4 // enough to see a pattern
-)
-
-func diffSetting(t *testing.T, name string, otherwise int) int {
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
+const diffCalls = 12000
 
 func TestDifferential(t *testing.T) {
 	if linux.ForcedWrite() != 0 {
-		lacks(t, "/proc/PID/mem heeds protections on this kernel: nothing else can look at such memory")
+		testneed.Lacks(t, "/proc/PID/mem heeds protections on this kernel: nothing else can look at such memory")
 	}
-	calls := diffSetting(t, "REMORA_CALLS", diffCalls)
-	seed := diffSetting(t, "REMORA_SEED", diffSeed)
-	only := diffSetting(t, "REMORA_LAYOUT", -1)
-	t.Logf("%d calls, seed %d", calls, seed)
-
-	layouts := make(chan int)
-	stop := make(chan struct{})
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var all *diffCover
-	failures := 0
-	for range diffWorkers {
-		w := newDiffWorker(t, uint64(seed))
-		if all == nil {
-			all = w.newCover()
-		}
-		wg.Go(func() {
-			for n := range layouts {
-				if err := w.layout(n, min(diffPerLayout, calls-n*diffPerLayout)); err != nil {
-					t.Errorf("REMORA_SEED=%d REMORA_LAYOUT=%d: %v", seed, n, err)
-					mu.Lock()
-					if failures++; failures == diffFailures {
-						close(stop)
-					}
-					mu.Unlock()
-				}
-			}
-			mu.Lock()
-			all.merge(w.cover)
-			mu.Unlock()
-		})
+	run := difftest.Begin(t, "REMORA_CALLS", diffCalls)
+	var workers [difftest.Workers]*diffWorker
+	var work []func(int, int) error
+	for i := range workers {
+		workers[i] = newDiffWorker(t, run.Seed)
+		work = append(work, workers[i].layout)
 	}
-feed:
-	for n := range (calls + diffPerLayout - 1) / diffPerLayout {
-		if only >= 0 && n != only {
-			continue
-		}
-		select {
-		case layouts <- n:
-		case <-stop:
-			break feed
-		}
+	run.Layouts(t, work...)
+	all := workers[0].newCover()
+	for _, w := range workers {
+		all.merge(w.cover)
 	}
-	close(layouts)
-	wg.Wait()
 	text, missing := all.print()
-	t.Log("coverage\n" + text)
-	if only >= 0 {
-		return
-	}
-	for _, m := range missing {
-		t.Error("not covered: ", m)
-	}
+	run.Covered(t, text, missing)
 }
 
 // diffWorker has a caller and two targets of its own.
@@ -128,7 +69,7 @@ func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
 	w := &diffWorker{seed: seed, sys: NewSystem(nil)}
 	w.caller = newDiffSide(t, seed, false)
 	w.caller.caller = true
-	w.lacking = diffProbe(t, w.caller.child)
+	w.lacking = difftest.Lacking(t, w.caller.child)
 	limit := diffLimit(t)
 	w.sys.opt.UserEnd = uint64(limit)
 	w.caller.limit = limit
@@ -138,7 +79,7 @@ func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
 		w.targets[i].limit = limit
 		w.tids[i] = diffThread(t, w.targets[i].child)
 	}
-	zombie := startSpecimen(t, nil)
+	zombie := specimentest.Start(t, nil)
 	if err := zombie.Exit(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,25 +103,10 @@ func (w *diffWorker) newCover() *diffCover {
 	return newDiffCover(lacking, w.gen.ids.kernel != 0)
 }
 
-// startSpecimen starts a process with known memory, which ends with the test.
-func startSpecimen(t testing.TB, o *specimen.Options) *specimen.Specimen {
-	t.Helper()
-	s, err := specimen.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 // newDiffSide starts a process without a layout; if ended, its first thread ends.
 func newDiffSide(t *testing.T, seed uint64, ended bool) *diffSide {
 	t.Helper()
-	s := &diffSide{child: startSpecimen(t, &specimen.Options{Seed: seed}), ended: ended}
+	s := &diffSide{child: specimentest.Start(t, &specimen.Options{Seed: seed}), ended: ended}
 	s.task = s.child.Pid()
 	if ended {
 		s.task = diffThread(t, s.child)
@@ -218,7 +144,7 @@ func diffFile(t *testing.T, pid int, name string) *os.File {
 // empty element beyond it is refused (R9). It is a page less than the processor has.
 func diffLimit(t *testing.T) remora.Addr {
 	t.Helper()
-	s := startSpecimen(t, nil)
+	s := specimentest.Start(t, nil)
 	desk, err := s.Map(specimen.Touched, 1)
 	if err != nil {
 		t.Fatal(err)

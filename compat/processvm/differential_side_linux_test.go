@@ -5,15 +5,14 @@
 package processvm
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
 	"github.com/remora-go/remora/memtest"
 )
@@ -66,11 +65,11 @@ func diffPieces(rnd *rand.Rand, shape int, caller bool, lacking map[int]bool) []
 		out = append(out, diffPiece{kind: kind, Range: remora.Range{Size: uint64(pages)}})
 	}
 	if caller {
-		add(diffNumber(specimen.Touched), diffDesk)
+		add(difftest.Number(specimen.Touched), diffDesk)
 	}
 	for i, kind := range kinds {
 		k := &diffKinds[kind]
-		if lacking[kind] || caller && k.remote {
+		if lacking[kind] || caller && diffTargets(k) {
 			continue
 		}
 		pages := 1 + rnd.IntN(3)
@@ -78,7 +77,7 @@ func diffPieces(rnd *rand.Rand, shape int, caller bool, lacking map[int]bool) []
 			pages += rnd.IntN(32)
 		}
 		switch {
-		case k.alias:
+		case k.Alias:
 			add(diffAliased(rnd), 1+rnd.IntN(3))
 			pages = int(out[len(out)-1].Size) + rnd.IntN(2) // may be beyond the end of the file
 		case k.Kind == specimen.FileEnd:
@@ -88,15 +87,15 @@ func diffPieces(rnd *rand.Rand, shape int, caller bool, lacking map[int]bool) []
 		switch {
 		case shape != diffLarge || i != len(kinds)/2:
 		case caller:
-			add(diffNumber(specimen.Touched), 1030+rnd.IntN(100))
+			add(difftest.Number(specimen.Touched), 1030+rnd.IntN(100))
 		default: // the alias is pinned with the file, or after it has changed, or page by page
-			add(diffNumber(specimen.SharedMemory), 2)
+			add(difftest.Number(specimen.SharedMemory), 2)
 			pages := 1021
 			if rnd.IntN(3) == 0 {
 				pages = 1000 + rnd.IntN(50)
 			}
-			add(diffNumber(specimen.Touched), pages)
-			add(diffNumber(specimen.PrivateAlias), 2)
+			add(difftest.Number(specimen.Touched), pages)
+			add(difftest.Number(specimen.PrivateAlias), 2)
 		}
 	}
 	return out
@@ -106,33 +105,11 @@ func diffPieces(rnd *rand.Rand, shape int, caller bool, lacking map[int]bool) []
 func diffAliased(rnd *rand.Rand) int {
 	var of []int
 	for i := range diffKinds {
-		if diffKinds[i].canAlias() {
+		if diffKinds[i].CanAlias() {
 			of = append(of, i)
 		}
 	}
 	return of[rnd.IntN(len(of))]
-}
-
-// diffProbe finds the kinds that this system does not offer, by number.
-func diffProbe(t testing.TB, s *specimen.Specimen) map[int]bool {
-	lacking := map[int]bool{}
-	for i := range diffKinds {
-		k := &diffKinds[i]
-		if k.Kind == specimen.Hole || k.alias {
-			continue
-		}
-		switch _, err := s.Map(k.Kind, 1); {
-		case errors.Is(err, errors.ErrUnsupported) && os.Getenv("REMORA_REQUIRE") == "":
-			t.Logf("no %v: %v", k, err)
-			lacking[i] = true
-		case err != nil:
-			t.Fatal(err)
-		}
-	}
-	if err := s.Reset(); err != nil {
-		t.Fatal(err)
-	}
-	return lacking
 }
 
 // survey takes down what the program itself has mapped. A process without a layout is
@@ -192,7 +169,7 @@ func (s *diffSide) make(pieces []diffPiece) error {
 	var file *diffPiece // the last that can have an alias
 	for i := range pieces {
 		p, k := &pieces[i], &diffKinds[pieces[i].kind]
-		if k.alias {
+		if k.Alias {
 			p.size, p.object, p.memory = min(file.size, p.Size), file.object, file.memory
 		} else {
 			p.size, p.object = p.Size, i
@@ -201,7 +178,7 @@ func (s *diffSide) make(pieces []diffPiece) error {
 			}
 			p.memory = memtest.NewObject(p.size)
 		}
-		if k.canAlias() {
+		if k.CanAlias() {
 			file = p
 		}
 		if err := s.imitate(p); err != nil {
@@ -221,8 +198,8 @@ func (s *diffSide) imitate(p *diffPiece) error {
 	if k.Kind == specimen.Hole {
 		return nil
 	}
-	for v, o := range [diffViews]memtest.MapOptions{{Perm: k.perm, Fault: k.seen}, {Perm: k.perm, Fault: k.own}} {
-		o.Shared, o.Object = !k.cow, p.memory
+	for v, o := range [diffViews]memtest.MapOptions{{Perm: k.Perm, Fault: k.Fault}, {Perm: k.Perm, Fault: diffOwnFault(k)}} {
+		o.Shared, o.Object = !diffCopied(k), p.memory
 		if err := s.models[v].Map(p.Range, o); err != nil {
 			return err
 		}
@@ -232,12 +209,12 @@ func (s *diffSide) imitate(p *diffPiece) error {
 			return err
 		}
 	}
-	if k.change {
-		if err := s.child.Protect(p.Range, k.perm); err != nil {
+	if k.Change {
+		if err := s.child.Protect(p.Range, k.Perm); err != nil {
 			return err
 		}
 	}
-	if k.drop && k.shared && !k.alias {
+	if k.Drop && k.Shared && !k.Alias {
 		return s.child.Drop(p.Range)
 	}
 	return nil
@@ -252,7 +229,7 @@ func (s *diffSide) index() {
 			for i := len(s.owner) - 1; i >= 0; i-- {
 				at := s.Start + remora.Addr(i*diffPage)
 				switch p := &s.pieces[s.owner[i]]; {
-				case !diffKinds[p.kind].allows(v, w == 1) || uint64(at-p.Start) >= p.size:
+				case !diffAllows(&diffKinds[p.kind], v, w == 1) || uint64(at-p.Start) >= p.size:
 					end = 0
 				case end == 0:
 					end = at + diffPage
@@ -355,12 +332,12 @@ const diffMargin = 256 * diffPage
 func (s *diffSide) dropSome(rnd *rand.Rand) error {
 	i := rnd.IntN(len(s.pieces))
 	for range s.pieces { // one that can be dropped
-		if diffKinds[s.pieces[i].kind].drop {
+		if diffKinds[s.pieces[i].kind].Drop {
 			break
 		}
 		i = (i + 1) % len(s.pieces)
 	}
-	if !diffKinds[s.pieces[i].kind].drop {
+	if !diffKinds[s.pieces[i].kind].Drop {
 		return nil
 	}
 	return s.drop(&s.pieces[i])
@@ -369,7 +346,7 @@ func (s *diffSide) dropSome(rnd *rand.Rand) error {
 // dropCopies takes away the copies of all private aliases: they show their files again.
 func (s *diffSide) dropCopies() error {
 	for i := range s.pieces {
-		if !diffKinds[s.pieces[i].kind].cow {
+		if !diffCopied(&diffKinds[s.pieces[i].kind]) {
 			continue
 		}
 		if err := s.drop(&s.pieces[i]); err != nil {
@@ -390,9 +367,9 @@ func (s *diffSide) drop(p *diffPiece) error {
 		}
 	}
 	switch {
-	case k.cow: // what it shows is the file again
-		return s.models[diffSeen].Map(p.Range, memtest.MapOptions{Perm: k.perm, Object: p.memory})
-	case k.shared:
+	case diffCopied(k): // what it shows is the file again
+		return s.models[diffSeen].Map(p.Range, memtest.MapOptions{Perm: k.Perm, Object: p.memory})
+	case k.Shared:
 		return nil
 	}
 	return s.models[diffOwn].Poke(p.first, p.Start)

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
 )
 
@@ -119,7 +120,7 @@ func (g *diffGen) badElement(which, n int) (Iovec, bool) {
 		}
 		p := &side.pieces[all[rnd.IntN(len(all))]]
 		in := uint64(0) // where it can no longer be accessed
-		if diffKinds[p.kind].allows(view, store) {
+		if diffAllows(&diffKinds[p.kind], view, store) {
 			in = (p.size + diffPage - 1) &^ (diffPage - 1)
 		}
 		return Iovec{uint64(p.Start) + in + rnd.Uint64N(p.Size-in), 1 + g.length()}, true
@@ -280,7 +281,7 @@ func (g *diffGen) placeReadable(which int, size uint64) (remora.Addr, int) {
 		if row == placeSecret {
 			kind = specimen.Secret
 		}
-		if p := g.caller.piece(diffNumber(kind)); p != nil && p.Size >= size {
+		if p := g.caller.piece(difftest.Number(kind)); p != nil && p.Size >= size {
 			return p.Start + remora.Addr(g.rnd.Uint64N(p.Size-size+1)), row
 		}
 	}
@@ -313,7 +314,7 @@ func (g *diffGen) placeUnreadable(readable int) (remora.Addr, int) {
 func (g *diffGen) unreadable(row, readable int) (remora.Addr, bool) {
 	s, rnd := g.caller, g.rnd
 	in := func(kind specimen.Kind, from uint64) (remora.Addr, bool) {
-		if p := s.piece(diffNumber(kind)); p != nil {
+		if p := s.piece(difftest.Number(kind)); p != nil {
 			return p.Start + remora.Addr(from+rnd.Uint64N(p.Size-from)), true
 		}
 		return 0, false
@@ -353,7 +354,7 @@ func (g *diffGen) asItIs(which int) {
 	c, rnd := &g.c, g.rnd
 	kinds := [...]specimen.Kind{specimen.ReadOnly, specimen.ExecOnly, specimen.Text, specimen.Untouched, specimen.SharedReadOnly, specimen.Touched}
 	a := g.caller.Start + remora.Addr(which*diffDesk/2*diffPage) + remora.Addr(rnd.Uint64N(4000)) // an array of before
-	if p := g.caller.piece(diffNumber(kinds[rnd.IntN(len(kinds))])); p != nil {
+	if p := g.caller.piece(difftest.Number(kinds[rnd.IntN(len(kinds))])); p != nil {
 		a = p.Start + remora.Addr(rnd.Uint64N(p.Size-64))
 	}
 	c.asIs = true

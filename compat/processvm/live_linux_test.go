@@ -20,7 +20,9 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compat/errno"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // The tests in this file ask the running kernel what the others ask the engine.
@@ -28,15 +30,6 @@ import (
 func TestMain(m *testing.M) {
 	specimen.Main(specimen.Job{Name: "self", Run: selfJob})
 	os.Exit(m.Run())
-}
-
-// lacks skips, or fails where the environment claims to have everything.
-func lacks(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("REMORA_REQUIRE") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // alive is a specimen, and memory of this process that can be named by its address.
@@ -50,39 +43,18 @@ const localPages = 8
 
 func newAlive(t *testing.T) *alive {
 	t.Helper()
-	s, err := specimen.Start(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := specimentest.Start(t, nil)
 	page := uint64(os.Getpagesize())
 	a, e := linux.MapAt(0, (localPages+1)*page, linux.ProtRead|linux.ProtWrite, linux.MapPrivate|linux.MapAnonymous, -1, 0)
 	if e != 0 {
 		t.Fatal(e)
 	}
-	t.Cleanup(func() {
-		linux.UnmapAt(a, (localPages+1)*page)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { linux.UnmapAt(a, (localPages+1)*page) })
 	// a page that nobody may access is as good as a hole, and stays one
 	if e := linux.ProtectAt(a+localPages*page, page, linux.ProtNone); e != 0 {
 		t.Fatal(e)
 	}
 	return &alive{s, t, a}
-}
-
-// lay maps pieces side by side. It skips where the system does not offer one.
-func (v *alive) lay(pieces ...specimen.Piece) []remora.Range {
-	v.t.Helper()
-	r, err := v.Layout(pieces...)
-	if errors.Is(err, errors.ErrUnsupported) {
-		lacks(v.t, err.Error())
-	}
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return r
 }
 
 func (v *alive) check(n int, e errno.Errno, want result) {
@@ -121,7 +93,7 @@ func (v *alive) put(off uint64, vec ...Iovec) uint64 {
 func TestKernelR20AndR23(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
-	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
 	all := v.Contents(specimen.Touched, r[0])
 	a := uint64(r[0].Start)
 	n, e := Readv(v.Pid(), iov(at(v.local, 10), at(v.local+100, 3*uint64(page))), iov(at(a+5, 3), at(0, 0), at(a+20, 3*uint64(page))), 0)
@@ -148,7 +120,7 @@ func TestKernelR01ToR14(t *testing.T) {
 	}
 	v := newAlive(t)
 	page := uint64(os.Getpagesize())
-	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 2})
 	end := v.local + localPages*page
 	good := Args{
 		PID:  uint64(v.Pid()),
@@ -202,7 +174,7 @@ func TestKernelR01ToR14(t *testing.T) {
 
 func TestKernelR17(t *testing.T) {
 	v := newAlive(t)
-	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 1})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	b := [][]byte{make([]byte, 8)}
 	tid, err := v.Thread()
 	if err != nil {
@@ -230,7 +202,7 @@ func TestKernelR17(t *testing.T) {
 func TestKernelR26AndR38(t *testing.T) {
 	v := newAlive(t)
 	page := uint64(os.Getpagesize())
-	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 2})
 	a, end := uint64(r[0].Start), v.local+localPages*page
 	for _, tail := range []uint64{1, 5, 3000} {
 		n, e := Readv(v.Pid(), one(end-tail, page), one(a, page), 0)
@@ -254,7 +226,7 @@ func TestKernelR26AndR38(t *testing.T) {
 
 func TestKernelR28(t *testing.T) {
 	v := newAlive(t)
-	r := v.lay(specimen.Piece{Kind: specimen.Untouched, Pages: 1100})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Untouched, Pages: 1100})
 	before := resident(t, v.Pid())
 	n, e := Writev(v.Pid(), one(v.local, 1), one(uint64(r[0].Start), r[0].Size), 0)
 	v.check(n, e, moved(1))
@@ -285,7 +257,7 @@ func resident(t *testing.T, pid int) int {
 
 func TestKernelR32StoppedTargets(t *testing.T) {
 	v := newAlive(t)
-	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 1})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	if err := unix.Kill(v.Pid(), unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +294,7 @@ func TestKernelR35ToR47(t *testing.T) {
 	} {
 		t.Run(c.rule+" "+c.kind.String(), func(t *testing.T) {
 			v := newAlive(t)
-			r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: c.kind, Pages: 1}, specimen.Piece{Kind: specimen.Touched, Pages: 1})
+			r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: c.kind, Pages: 1}, specimen.Piece{Kind: specimen.Touched, Pages: 1})
 			want := map[bool]result{true: moved(3 * page), false: moved(page)}
 			v.read(r[0].Start, 3*page, want[c.read])
 			v.write(r[0].Start, 3*page, want[c.write])
@@ -333,7 +305,7 @@ func TestKernelR35ToR47(t *testing.T) {
 func TestKernelR42(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
-	r := v.lay(specimen.Piece{Kind: specimen.FileEnd, Pages: 2})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.FileEnd, Pages: 2})
 	got := v.read(r[0].Start, 2*page, moved(page))
 	if !bytes.Equal(got[page-specimen.EndGap:], make([]byte, specimen.EndGap)) {
 		t.Error("behind the end of the file are no zeros")
@@ -365,13 +337,13 @@ func TestKernelR43(t *testing.T) {
 		}
 	}
 	if found == 0 {
-		lacks(t, "the process has neither vdso nor vvar")
+		testneed.Lacks(t, "the process has neither vdso nor vvar")
 	}
 }
 
 func TestKernelR47TheStackDoesNotGrow(t *testing.T) {
 	v := newAlive(t)
-	r := v.lay(specimen.Piece{Kind: specimen.GrowsDown, Pages: 1})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.GrowsDown, Pages: 1})
 	v.read(r[0].Start-1, 1, failed(errno.EFAULT))
 	v.write(r[0].Start-1, 1, failed(errno.EFAULT))
 	v.read(r[0].Start, 1, moved(1))
@@ -381,7 +353,7 @@ func TestKernelR47TheStackDoesNotGrow(t *testing.T) {
 // gives what it comes to.
 func missing(v *alive) (r []remora.Range, done chan result, data []byte) {
 	v.t.Helper()
-	r = v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.Missing, Pages: 1}, specimen.Piece{Kind: specimen.Touched, Pages: 1})
+	r = specimentest.Layout(v.t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.Missing, Pages: 1}, specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	done, data = make(chan result, 1), make([]byte, 3*os.Getpagesize())
 	pid := v.Pid()
 	go func() {
@@ -460,7 +432,7 @@ func TestKernelR60KernelsWithout(t *testing.T) {
 func TestKernelAll(t *testing.T) {
 	v := newAlive(t)
 	page := os.Getpagesize()
-	r := v.lay(specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
+	r := specimentest.Layout(t, v.Specimen, specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.Hole, Pages: 1})
 	all := v.Contents(specimen.Touched, r[0])
 	var bufs [][]byte
 	var remote []Iovec

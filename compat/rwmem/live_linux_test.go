@@ -16,6 +16,8 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compat/errno"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/specimen/specimentest"
+	"github.com/remora-go/remora/internal/testneed"
 	"github.com/remora-go/remora/proc"
 )
 
@@ -53,8 +55,8 @@ func liveKinds() []struct {
 func TestR74LiveEveryKindOfPage(t *testing.T) {
 	for _, c := range liveKinds() {
 		t.Run(c.kind.String(), func(t *testing.T) {
-			s := child(t, nil)
-			at := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: c.kind, Pages: 1})[1]
+			s := specimentest.Start(t, nil)
+			at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: c.kind, Pages: 1})[1]
 			p := live(t, s.Pid())
 			page := os.Getpagesize()
 			buf := make([]byte, page)
@@ -81,9 +83,9 @@ func TestR74LiveEveryKindOfPage(t *testing.T) {
 
 // What was refused to be written is as it was, seen once its protection is lifted.
 func TestR74LiveRefusedIsUntouched(t *testing.T) {
-	s := child(t, nil)
+	s := specimentest.Start(t, nil)
 	for _, k := range []specimen.Kind{specimen.NoAccess, specimen.WriteOnly, specimen.ExecOnly} {
-		at := layOut(t, s, specimen.Piece{Kind: k, Pages: 2})[0]
+		at := specimentest.Layout(t, s, specimen.Piece{Kind: k, Pages: 2})[0]
 		_, err := live(t, s.Pid()).WriteMem(t.Context(), nil, []byte("xxxx"), at.Start+4)
 		wantErrno(t, err, errno.EFAULT)
 		if !errors.Is(err, remora.ErrProtected) {
@@ -101,8 +103,8 @@ func TestR74LiveRefusedIsUntouched(t *testing.T) {
 // A breakpoint in text is seen by the process, and not by the file behind it, nor by
 // others who map it.
 func TestR74LivePrivateCopy(t *testing.T) {
-	s := child(t, nil)
-	at := layOut(t, s, specimen.Piece{Kind: specimen.SharedFile, Pages: 1}, specimen.Piece{Kind: specimen.PrivateAlias, Pages: 1},
+	s := specimentest.Start(t, nil)
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.SharedFile, Pages: 1}, specimen.Piece{Kind: specimen.PrivateAlias, Pages: 1},
 		specimen.Piece{Kind: specimen.Alias, Pages: 1})
 	if err := s.Protect(at[1], r|x); err != nil {
 		t.Fatal(err)
@@ -147,11 +149,11 @@ func regions(t testing.TB, pid int, in remora.Range) (all []remora.Region) {
 // A shared mapping that is read-only now, of a file that was opened for writing: its
 // maximum protection has write, so it is changed in place.
 func TestR74LiveSharedReadOnlyNow(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	for _, k := range []specimen.Kind{specimen.SharedFile, specimen.SharedMemory, specimen.SharedReadOnly} {
 		t.Run(k.String(), func(t *testing.T) {
-			s := child(t, nil)
-			at := layOut(t, s, specimen.Piece{Kind: k, Pages: 3}, specimen.Piece{Kind: specimen.Alias, Pages: 3})
+			s := specimentest.Start(t, nil)
+			at := specimentest.Layout(t, s, specimen.Piece{Kind: k, Pages: 3}, specimen.Piece{Kind: specimen.Alias, Pages: 3})
 			if err := s.Protect(at[0], r); err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +204,7 @@ func ownShared(t testing.TB, flags int, size, mapped int) (a remora.Addr, mem []
 // The file was opened for reading only: its mapping may never be made writable (the
 // hole that SA-13:06 closed), though the file itself may be written.
 func TestR74LiveMaximumWithoutWrite(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	page := os.Getpagesize()
 	a, mem, name := ownShared(t, os.O_RDONLY, page, page)
 	p := live(t, os.Getpid())
@@ -221,7 +223,7 @@ func TestR74LiveMaximumWithoutWrite(t *testing.T) {
 // The rest of the last page can be written, the page after it not, and the file does
 // not grow.
 func TestR74LiveSharedEndOfFile(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	page := os.Getpagesize()
 	a, mem, name := ownShared(t, os.O_RDWR, page+10, 3*page)
 	p := live(t, os.Getpid())
@@ -243,13 +245,13 @@ func TestR74LiveSharedEndOfFile(t *testing.T) {
 // Deviation: without the capability that map_files asks for, a shared mapping that is
 // read-only now is refused, where FreeBSD would write it.
 func TestR74LiveSharedWithoutTheCapability(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	nobody := &specimen.Identity{UID: 65534, GID: 65534}
-	s := child(t, &specimen.Options{As: nobody})
+	s := specimentest.Start(t, &specimen.Options{As: nobody})
 	if err := s.Dumpable(true); err != nil {
 		t.Fatal(err)
 	}
-	at := layOut(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
 	if err := s.Protect(at, r); err != nil {
 		t.Fatal(err)
 	}
@@ -272,10 +274,10 @@ func TestR74LiveSharedWithoutTheCapability(t *testing.T) {
 // The new program has a mapping of the same sort at the same address. It is not the
 // process that is held any more, and stays as it is.
 func TestR85LiveSharedOfTheNextProgram(t *testing.T) {
-	needRoot(t)
-	s := child(t, nil)
+	testneed.Root(t)
+	s := specimentest.Start(t, nil)
 	same := func() remora.Range {
-		at := layOut(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
+		at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
 		if err := s.Protect(at, r); err != nil {
 			t.Fatal(err)
 		}
@@ -301,9 +303,9 @@ func TestR85LiveSharedOfTheNextProgram(t *testing.T) {
 
 // Asked directly: shared and writable, but not readable.
 func TestR74LiveSharedWriteOnly(t *testing.T) {
-	needRoot(t)
-	s := child(t, nil)
-	at := layOut(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
+	testneed.Root(t)
+	s := specimentest.Start(t, nil)
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.SharedMemory, Pages: 1})[0]
 	if err := s.Protect(at, w); err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +320,8 @@ func TestR74LiveSharedWriteOnly(t *testing.T) {
 }
 
 func TestR81LiveStopsAtTheHole(t *testing.T) {
-	s := child(t, nil)
-	at := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1},
+	s := specimentest.Start(t, nil)
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 2}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1},
 		specimen.Piece{Kind: specimen.Hole, Pages: 1}, specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	p := live(t, s.Pid())
 	page := os.Getpagesize()
@@ -349,10 +351,10 @@ func TestR81LiveStopsAtTheHole(t *testing.T) {
 }
 
 func TestR71LiveBetweenTwoProcesses(t *testing.T) {
-	a, b := child(t, &specimen.Options{Seed: 1}), child(t, &specimen.Options{Seed: 2})
+	a, b := specimentest.Start(t, &specimen.Options{Seed: 1}), specimentest.Start(t, &specimen.Options{Seed: 2})
 	page := os.Getpagesize()
-	from := layOut(t, a, specimen.Piece{Kind: specimen.Touched, Pages: 3})[0]
-	to := layOut(t, b, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.Hole, Pages: 1},
+	from := specimentest.Layout(t, a, specimen.Piece{Kind: specimen.Touched, Pages: 3})[0]
+	to := specimentest.Layout(t, b, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.Hole, Pages: 1},
 		specimen.Piece{Kind: specimen.Touched, Pages: 1})
 	user, err := proc.Open(b.Pid(), &proc.Options{Write: true})
 	if err != nil {
@@ -379,8 +381,8 @@ func TestR71LiveBetweenTwoProcesses(t *testing.T) {
 
 func TestR77LiveNoBytes(t *testing.T) {
 	for _, c := range liveKinds() {
-		s := child(t, nil)
-		at := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: c.kind, Pages: 1})[1]
+		s := specimentest.Start(t, nil)
+		at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: c.kind, Pages: 1})[1]
 		p := live(t, s.Pid())
 		for rw, want := range map[Direction]errno.Errno{UIORead: c.read, UIOWrite: c.write} {
 			if err := p.RWMem(t.Context(), &Uio{Offset: at.Start + 1, RW: rw}); (err != nil) != (want != 0) || want != 0 && !errors.Is(err, want) {
@@ -395,8 +397,8 @@ func TestR77LiveNoBytes(t *testing.T) {
 
 // The page is faulted: a page of zeros that was never touched is present afterwards.
 func TestR77LiveFaultsThePageIn(t *testing.T) {
-	s := child(t, nil)
-	at := layOut(t, s, specimen.Piece{Kind: specimen.Untouched, Pages: 2})[0]
+	s := specimentest.Start(t, nil)
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Untouched, Pages: 2})[0]
 	p := live(t, s.Pid())
 	resident := func(a remora.Addr) error {
 		segs := []remora.Seg{{Addr: a, Buf: make([]byte, 1)}}
@@ -416,7 +418,7 @@ func TestR77LiveFaultsThePageIn(t *testing.T) {
 }
 
 func TestR83LiveStackDoesNotGrow(t *testing.T) {
-	s := child(t, nil)
+	s := specimentest.Start(t, nil)
 	p := live(t, s.Pid())
 	stack := func(pid int) remora.Region {
 		for _, reg := range regions(t, pid, remora.Range{Start: 0, Size: 1 << 63}) {
@@ -451,8 +453,8 @@ func TestR83LiveStackDoesNotGrow(t *testing.T) {
 }
 
 func TestR75LiveOpenedForReading(t *testing.T) {
-	s := child(t, nil)
-	at := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1})[0]
+	s := specimentest.Start(t, nil)
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1})[0]
 	p, err := Open(s.Pid(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -475,8 +477,8 @@ func TestR85LiveExitWhileHeld(t *testing.T) {
 		"exit": (*specimen.Specimen).Exit, "kill": (*specimen.Specimen).Kill, "execve": (*specimen.Specimen).Exec,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := child(t, nil)
-			at := layOut(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1})
+			s := specimentest.Start(t, nil)
+			at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Touched, Pages: 1}, specimen.Piece{Kind: specimen.ReadOnly, Pages: 1})
 			p := live(t, s.Pid())
 			if n, err := p.ReadMem(t.Context(), nil, make([]byte, 8), at[0].Start); n != 8 {
 				t.Fatal(n, err)
@@ -501,7 +503,7 @@ func TestR85LiveExitWhileHeld(t *testing.T) {
 }
 
 func TestR85LiveOpen(t *testing.T) {
-	s := child(t, nil)
+	s := specimentest.Start(t, nil)
 	if err := s.Exit(); err != nil {
 		t.Fatal(err)
 	}
@@ -514,8 +516,8 @@ func TestR85LiveOpen(t *testing.T) {
 }
 
 func TestR84LiveBreakpoint(t *testing.T) {
-	s := child(t, nil)
-	at := layOut(t, s, specimen.Piece{Kind: specimen.Text, Pages: 1})[0]
+	s := specimentest.Start(t, nil)
+	at := specimentest.Layout(t, s, specimen.Piece{Kind: specimen.Text, Pages: 1})[0]
 	p, err := Open(s.Pid(), &Options{Write: true})
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ package rwmem
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,50 +40,6 @@ func writeSharedJob(out io.Writer, args []string) error {
 	p.Release()
 	fmt.Fprintf(out, "%d, %v", n, err)
 	return p.Close()
-}
-
-// lacks skips, or fails where the environment claims to have everything.
-func lacks(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("REMORA_REQUIRE") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "needs root")
-	}
-}
-
-// child starts a process with known memory, which ends with the test.
-func child(t testing.TB, o *specimen.Options) *specimen.Specimen {
-	t.Helper()
-	s, err := specimen.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
-// layOut maps pieces side by side. It skips where the system does not offer one.
-func layOut(t testing.TB, s *specimen.Specimen, pieces ...specimen.Piece) []remora.Range {
-	t.Helper()
-	ranges, err := s.Layout(pieces...)
-	if errors.Is(err, errors.ErrUnsupported) {
-		lacks(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ranges
 }
 
 // live opens a process for writing, and holds it until the end of the test.

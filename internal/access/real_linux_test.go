@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // The differential test starts this test binary again in two roles: targets,
@@ -426,17 +428,6 @@ func want(d Door, v Verdict) syscall.Errno {
 	return 0
 }
 
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("REMORA_REQUIRE") != "" {
-		t.Fatal("this test needs root")
-	}
-	t.Skip("needs root, to take on other credentials")
-}
-
 // zombie is a process that has exited and was not waited for.
 func zombie(t *testing.T) int {
 	t.Helper()
@@ -455,7 +446,7 @@ func zombie(t *testing.T) int {
 // TestKernelAgreesWithDecide holds the rules R51-R58 against the running kernel: every
 // reader tries every target.
 func TestKernelAgreesWithDecide(t *testing.T) {
-	requireRoot(t)
+	testneed.Root(t)
 	w := newWorld(t)
 	w.hold("a", "", 1000, nil)
 	w.hold("b", "", 1000, nil)
@@ -539,7 +530,7 @@ func TestKernelAgreesWithDecide(t *testing.T) {
 
 // TestKernelRefusalIsExplained holds the explanation, not only the verdict, on a live pair.
 func TestKernelRefusalIsExplained(t *testing.T) {
-	requireRoot(t)
+	testneed.Root(t)
 	w := newWorld(t)
 	target := w.start(role{Name: "target", UID: ids(1000, 1000, 1000), GID: ids(1000, 1000, 1000), Permitted: caps(0), Dumpable: 0})
 	reader := w.start(role{Name: "reader", UID: ids(1000, 1000, 1000), GID: ids(1000, 1000, 1000), Permitted: caps(0), Dumpable: 1})

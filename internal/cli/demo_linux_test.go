@@ -13,6 +13,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/testneed"
 	"github.com/remora-go/remora/target"
 )
 
@@ -40,7 +41,7 @@ func TestDemoNoticesWhatIsWrong(t *testing.T) {
 			case stepFailed:
 				steps = append(steps, st.Step)
 			case stepCannot:
-				if os.Getenv("REMORA_REQUIRE") != "" {
+				if testneed.All() {
 					t.Errorf("step %d: %s", st.Step, st.Why)
 				}
 			}

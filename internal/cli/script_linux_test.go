@@ -21,6 +21,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // TestMain lets the test binary be the command, a target, and the command run by
@@ -182,7 +183,7 @@ func kindNamed(name string) specimen.Kind {
 // lacking skips a script that needs what is not there, unless everything is claimed
 // to be.
 func lacking(ts *testscript.TestScript, err error) {
-	if os.Getenv("REMORA_REQUIRE") != "" {
+	if testneed.All() {
 		ts.Check(err)
 	}
 	on(ts).t.Skip(err)

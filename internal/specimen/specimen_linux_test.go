@@ -20,6 +20,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 func TestMain(m *testing.M) {
@@ -54,15 +55,6 @@ func start(t *testing.T, o *Options) *Specimen {
 		}
 	})
 	return s
-}
-
-// lacks skips, or fails where the environment claims to have everything.
-func lacks(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("REMORA_REQUIRE") != "" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // maps gives the permissions that /proc/PID/maps shows at a, "" where nothing is.
@@ -144,7 +136,7 @@ func TestKindsAreWhatTheySay(t *testing.T) {
 		t.Run(row.kind.String(), func(t *testing.T) {
 			r, err := s.Map(row.kind, pages)
 			if errors.Is(err, errors.ErrUnsupported) {
-				lacks(t, err.Error())
+				testneed.Lacks(t, err.Error())
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -308,7 +300,7 @@ func TestMissingWaits(t *testing.T) {
 	s := start(t, nil)
 	r, err := s.Map(Missing, 2)
 	if errors.Is(err, errors.ErrUnsupported) {
-		lacks(t, err.Error())
+		testneed.Lacks(t, err.Error())
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -431,15 +423,8 @@ func TestLifetime(t *testing.T) {
 	})
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		lacks(t, "needs root, to be somebody else")
-	}
-}
-
 func TestIdentities(t *testing.T) {
-	needRoot(t)
+	testneed.Root(t)
 	status := func(pid int, key string) string {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
@@ -498,7 +483,7 @@ func TestRun(t *testing.T) {
 		{&RunOptions{As: &Identity{UID: 12, GID: 13}, RefuseVM: int(linux.EPERM)}, true, "12 13 1 a,b c"},
 	} {
 		if row.root {
-			needRoot(t)
+			testneed.Root(t)
 		}
 		if got, err := Run(t.Context(), row.o, "who", "a", "b c"); err != nil || strings.TrimSpace(got) != row.want {
 			t.Errorf("%+v: %q, %v, want %q", row.o, got, err, row.want)
