@@ -31,17 +31,16 @@ func Copy(ctx context.Context, src *remora.Memory, r remora.Range, dst *remora.M
 }
 
 // WouldCopy reads as Copy does, and looks in the map of dst where it could be written:
-// all of it where there is no map. force says that page protections do not count.
-func WouldCopy(ctx context.Context, src *remora.Memory, r remora.Range, dst *remora.Memory, a remora.Addr, force bool) iter.Seq2[Copied, error] {
-	w := &writer{reader: reader{ctx: ctx, mem: dst}, to: a, force: force}
+// all of it where there is no map. Page protections do not count where dst adds remora.Force.
+func WouldCopy(ctx context.Context, src *remora.Memory, r remora.Range, dst *remora.Memory, a remora.Addr) iter.Seq2[Copied, error] {
+	w := &writer{reader: reader{ctx: ctx, mem: dst}, to: a}
 	return w.copies(src, r, w.look)
 }
 
 // writer writes what was read. It knows the map of its memory as a reader does.
 type writer struct {
 	reader
-	to    remora.Addr
-	force bool
+	to remora.Addr
 }
 
 // copies reads r of src, and puts what there is.
@@ -96,6 +95,7 @@ func (w *writer) write(data []byte, off uint64, yield func(Copied, error) bool) 
 // look gives what write would do with data, as far as the map tells.
 func (w *writer) look(data []byte, off uint64, yield func(Copied, error) bool) bool {
 	w.regs = nil
+	force := w.mem.Bits()&remora.Force != 0
 	for len(data) > 0 {
 		at := w.to + remora.Addr(off)
 		reg, ok := w.regionFrom(at)
@@ -108,7 +108,7 @@ func (w *writer) look(data []byte, off uint64, yield func(Copied, error) bool) b
 			n, cause = min(n, uint64(reg.Start-at)), remora.ErrUnmapped
 		default:
 			n = min(n, uint64(reg.Last()-at)+1)
-			if reg.Perm&remora.PermWrite == 0 && (!w.force || reg.Shared) {
+			if reg.Perm&remora.PermWrite == 0 && (!force || reg.Shared) {
 				cause = remora.ErrProtected
 			}
 		}

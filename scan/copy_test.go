@@ -96,13 +96,13 @@ func TestWouldCopy(t *testing.T) {
 			}
 		}
 		r := remora.Range{Start: remora.Addr(rnd.IntN(60 * page)), Size: uint64(rnd.IntN(16 * page))}
-		a, force, to := remora.Addr(rnd.IntN(68*page)), seed%2 == 1, dst.Memory()
-		if force {
+		a, to := remora.Addr(rnd.IntN(68*page)), dst.Memory()
+		if seed%2 == 1 {
 			to = to.With(remora.Force)
 		}
 		before := dst.Clone()
 		var would, does []fate
-		for c, err := range WouldCopy(t.Context(), src.Memory(), r, to, a, force) {
+		for c, err := range WouldCopy(t.Context(), src.Memory(), r, to, a) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +125,7 @@ func TestWouldCopy(t *testing.T) {
 	if err := s.Map(remora.Range{Start: 0, Size: page}, memtest.MapOptions{Perm: remora.PermRead}); err != nil {
 		t.Fatal(err)
 	}
-	for c, err := range WouldCopy(t.Context(), s.Memory(), remora.Range{Start: 0, Size: page}, remora.New(bare{s}), 9*page, false) {
+	for c, err := range WouldCopy(t.Context(), s.Memory(), remora.Range{Start: 0, Size: page}, remora.New(bare{s}), 9*page) {
 		if err != nil || c.Size != page || c.Data == nil {
 			t.Errorf("without a map: %+v, %v", c, err)
 		}

@@ -110,12 +110,12 @@ func (c *copying) run(res *copied) error {
 	}
 	in := faults{ctx: c.ctx, mem: src}
 	out := faults{ctx: c.ctx, mem: dst, op: remora.Write}
-	parts := scan.Copy(c.ctx, src, c.from, dst, c.to)
+	parts := scan.Copy
 	if c.opts.dryRun {
-		parts = scan.WouldCopy(c.ctx, src, c.from, dst, c.to, c.opts.force)
+		parts = scan.WouldCopy
 	}
 	var changed []error
-	for p, err := range parts {
+	for p, err := range parts(c.ctx, src, c.from, dst, c.to) {
 		if err != nil {
 			return errors.Join(append([]error{in.errors(), out.errors(), err}, changed...)...)
 		}

@@ -215,11 +215,7 @@ func (w *writing) writable(reg remora.Region) bool {
 }
 
 func (w *writing) fault(a remora.Addr, c remora.Cause) error {
-	op := remora.Write
-	if w.opts.force {
-		op |= remora.Force
-	}
-	return remora.SegFault(w.ctx, w.mem, op, &remora.Seg{Addr: a, Err: c})
+	return remora.SegFault(w.ctx, w.mem, remora.Write|w.mem.Bits(), &remora.Seg{Addr: a, Err: c})
 }
 
 // verify reads back what was written.
