@@ -57,9 +57,6 @@ func (r *reading) Close() error {
 	var err error
 	if r.resume != nil {
 		err = r.resume()
-		if errors.Is(err, remora.ErrGone) {
-			err = nil // it ended while it was paused
-		}
 	}
 	return errors.Join(err, r.target.Close())
 }

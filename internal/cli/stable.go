@@ -24,22 +24,20 @@ func (r *reading) steady(env *Env) error {
 		}
 		return nil
 	}
-	why := "it cannot be paused"
-	if p, ok := remora.As[remora.Pauser](r.target); ok {
-		resume, err := p.Pause(r.ctx)
-		switch {
-		case err == nil:
-			r.resume = resume
-			if o.stable {
-				env.Note("stable: the target was paused")
-			}
-			return nil
-		case o.pause, !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported):
-			return err
+	resume, err := pause(r.ctx, r.target)
+	switch {
+	case err == nil:
+		r.resume = resume
+		if o.stable {
+			env.Note("stable: the target was paused")
 		}
-		why = err.Error()
-	} else if o.pause {
-		return fmt.Errorf("%s: this target cannot be paused: %w", r.mem.Info().Name, errors.ErrUnsupported)
+		return nil
+	case o.pause, !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported):
+		return err
+	}
+	why := err.Error()
+	if _, ok := remora.As[remora.Pauser](r.target); !ok {
+		why = "it cannot be paused"
 	}
 	env.Note("stable: read until two readings were equal, for " + why)
 	r.mem = remora.New(&twice{lower: r.mem})
