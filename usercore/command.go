@@ -38,7 +38,7 @@ func (c *Core) Command(ctx context.Context) (argv, envp []string, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: the arguments on the stack: %w", c.info.Name, err)
 	}
-	v := vectors{ctx: ctx, mem: c.mem, word: remora.Addr(c.wordSize()), at: at, left: maxVector}
+	v := vectors{ctx: ctx, mem: c.mem, word: remora.Addr(c.file.WordSize()), at: at, left: maxVector}
 	env, err := v.back(func(_ int, word remora.Addr) bool { return word == 0 })
 	if err != nil {
 		return nil, nil, err
@@ -64,7 +64,7 @@ func (c *Core) findAuxv(ctx context.Context) (remora.Addr, error) {
 	if end == 0 {
 		return 0, fmt.Errorf("no auxiliary vector tells where they are: %w", errors.ErrUnsupported)
 	}
-	w := c.wordSize()
+	w := c.file.WordSize()
 	pattern := make([]byte, 0, 2*w*len(c.auxv)+w)
 	for _, a := range c.auxv {
 		pattern = c.appendWord(c.appendWord(pattern, a.Tag), a.Value)
@@ -106,7 +106,7 @@ func (c *Core) tail(ctx context.Context, buf []byte, a remora.Addr) (first int, 
 
 func (c *Core) appendWord(b []byte, v uint64) []byte {
 	var w [8]byte
-	if c.wordSize() == 8 {
+	if c.file.WordSize() == 8 {
 		c.file.Order().PutUint64(w[:], v)
 		return append(b, w[:]...)
 	}

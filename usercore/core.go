@@ -121,28 +121,12 @@ func New(r io.ReaderAt, size int64, name string, o *Options) (*Core, error) {
 	c.info = remora.Info{
 		Name:      filepath.Base(name),
 		Ops:       remora.StopAtFault | remora.Force | remora.Resident,
-		PtrSize:   uint8(c.wordSize()),
+		PtrSize:   uint8(c.file.WordSize()),
 		BigEndian: f.BigEndian,
 		Granule:   c.granule(),
-		Last:      c.last(),
+		Last:      c.file.Last(),
 	}
 	return c, nil
-}
-
-// wordSize is the size of a pointer of the process, in bytes.
-func (c *Core) wordSize() int {
-	if c.file.Wide() {
-		return 8
-	}
-	return 4
-}
-
-// last is the highest address that a file of this class can name.
-func (c *Core) last() remora.Addr {
-	if c.file.Wide() {
-		return remora.MaxAddr
-	}
-	return 1<<32 - 1
 }
 
 // Memory is the memory of the process. Core itself is its Space.

@@ -145,7 +145,7 @@ func kindOf(n *Note) uint32 {
 func (c *Core) startThread(note *Note, thread *int64) error {
 	c.threads++
 	*thread = 0
-	at, size := 16+2*c.wordSize(), 4 // pr_pid
+	at, size := 16+2*c.file.WordSize(), 4 // pr_pid
 	if note.Type == ntDelveThread {
 		at, size = 0, 8
 	}
@@ -183,29 +183,21 @@ func (c *Core) badNote(n *Note, want string) error {
 		Got: fmt.Sprintf("a note of type 0x%x with %d bytes", n.Type, n.Size), Err: remora.ErrCorrupt}
 }
 
-// word reads an address of the process.
-func (c *Core) word(b []byte) uint64 {
-	if c.file.Wide() {
-		return c.file.Order().Uint64(b)
-	}
-	return uint64(c.file.Order().Uint32(b))
-}
-
 // readFiles decodes NT_FILE: count, page size, triples of start, end and offset in
 // pages, then the names (fill_files_note in the kernel's fs/binfmt_elf.c).
 func (c *Core) readFiles(b []byte) string {
-	w := c.wordSize()
+	w := c.file.WordSize()
 	if len(b) < 2*w {
 		return "the head of NT_FILE"
 	}
-	count, page := c.word(b), c.word(b[w:])
+	count, page := c.file.Word(b), c.file.Word(b[w:])
 	b = b[2*w:]
 	if count > uint64(len(b))/uint64(3*w+1) {
 		return fmt.Sprintf("NT_FILE with %d mappings", count)
 	}
 	names := b[count*uint64(3*w):]
 	for ; count > 0; count-- {
-		start, end, off := c.word(b), c.word(b[w:]), c.word(b[2*w:])
+		start, end, off := c.file.Word(b), c.file.Word(b[w:]), c.file.Word(b[2*w:])
 		b = b[3*w:]
 		n := bytes.IndexByte(names, 0)
 		if n < 0 || end <= start {

@@ -61,7 +61,7 @@ func (c *Core) sigInfo(b []byte) string {
 	if c.file.Wide() {
 		addr = 16
 	}
-	if len(b) < addr+c.wordSize() {
+	if len(b) < addr+c.file.WordSize() {
 		return "NT_SIGINFO"
 	}
 	order := c.file.Order()
@@ -74,7 +74,7 @@ func (c *Core) sigInfo(b []byte) string {
 	switch s.Number {
 	case 4, 5, 7, 8, 10, 11: // a fault; 10 is SIGBUS on MIPS and SPARC
 		if s.Code > 0 && s.Code < 0x80 && (s.Number != 10 || c.file.Machine == elf.EM_MIPS) {
-			s.Addr = remora.Addr(c.word(b[addr:]))
+			s.Addr = remora.Addr(c.file.Word(b[addr:]))
 		}
 	}
 	return ""
@@ -130,9 +130,9 @@ func (a Aux) Name() string {
 func (c *Core) Auxv() []Aux { return append([]Aux(nil), c.auxv...) }
 
 func (c *Core) readAuxv(b []byte) string {
-	w := c.wordSize()
+	w := c.file.WordSize()
 	for ; len(b) >= 2*w; b = b[2*w:] {
-		a := Aux{Tag: c.word(b), Value: c.word(b[w:])}
+		a := Aux{Tag: c.file.Word(b), Value: c.file.Word(b[w:])}
 		if a.Tag == 0 {
 			return ""
 		}

@@ -147,7 +147,7 @@ func (c *Core) loads() ([]*elfcore.Prog, error) {
 		if p.Filesz > p.Memsz {
 			return nil, c.badProg(p, "a segment with p_filesz <= p_memsz", fmt.Sprintf("0x%x > 0x%x", p.Filesz, p.Memsz))
 		}
-		if p.Memsz-1 > uint64(c.last())-p.Vaddr {
+		if p.Memsz-1 > uint64(c.file.Last())-p.Vaddr {
 			return nil, c.badProg(p, "a segment within the address space", fmt.Sprintf("0x%x+0x%x", p.Vaddr, p.Memsz))
 		}
 		loads = append(loads, p)

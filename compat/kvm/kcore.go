@@ -50,15 +50,12 @@ func newKcore(r io.ReaderAt, size int64, name string, overlay bool) (*kcore, err
 	k := &kcore{file: &kcoreFile{r: r, info: remora.Info{
 		Name:      name,
 		Ops:       remora.StopAtFault | remora.Force | remora.Resident,
-		PtrSize:   4,
+		PtrSize:   uint8(f.WordSize()),
 		BigEndian: f.BigEndian,
 		Granule:   granule(size),
 		Last:      remora.MaxAddr,
 		Live:      true,
 	}}}
-	if f.Wide() {
-		k.file.info.PtrSize = 8
-	}
 	var base remora.Space = k.file
 	if overlay {
 		k.layer = compose.Overlay(base)
@@ -98,7 +95,7 @@ func kcoreRuns(f *elfcore.File) ([]run, error) {
 				Got: fmt.Sprintf("0x%x+0x%x at 0x%x", p.Vaddr, n, p.Off), Err: remora.ErrCorrupt}
 		}
 		r := run{Range: remora.Range{Start: remora.Addr(p.Vaddr), Size: n}, off: p.Off, phys: remora.Addr(p.Paddr)}
-		if noPlace := uint64(1)<<(8*wordSize(f)-1)<<1 - 1; p.Paddr == noPlace || n-1 > noPlace-p.Paddr {
+		if last := uint64(f.Last()); p.Paddr == last || n-1 > last-p.Paddr {
 			r.phys = noPhys
 		}
 		places = places || p.Paddr != 0
@@ -111,13 +108,6 @@ func kcoreRuns(f *elfcore.File) ([]run, error) {
 	}
 	slices.SortStableFunc(runs, func(a, b run) int { return cmp.Compare(a.Start, b.Start) })
 	return apart(runs), nil
-}
-
-func wordSize(f *elfcore.File) int {
-	if f.Wide() {
-		return 8
-	}
-	return 4
 }
 
 // apart takes away from each of the sorted runs what those before it hold.

@@ -61,6 +61,22 @@ func (f *File) Saved(p *Prog) uint64 {
 // Wide says whether words of the file are 8 bytes: a file of class 64.
 func (f *File) Wide() bool { return f.Class == elf.ELFCLASS64 }
 
+// WordSize is the size of an address in the file, in bytes.
+func (f *File) WordSize() int {
+	if f.Wide() {
+		return 8
+	}
+	return 4
+}
+
+// Last is the highest address that the file can name.
+func (f *File) Last() remora.Addr {
+	if f.Wide() {
+		return remora.MaxAddr
+	}
+	return 1<<32 - 1
+}
+
 // Order is the byte order of the file.
 func (f *File) Order() binary.ByteOrder { return f.order }
 
@@ -96,17 +112,16 @@ type header struct {
 	phoff, shoff             int // e_phoff and e_shoff; e_phentsize and the rest follow from tail
 	tail                     int // e_phentsize
 	infoOff, sectionSize     int // sh_info in a section header, and the size of one
-	word                     int
 	flags, off, vaddr, paddr int // in a program header
 	filesz, memsz, align     int
 }
 
 func layout(c elf.Class) header {
 	if c == elf.ELFCLASS64 {
-		return header{size: 64, progSize: 56, phoff: 32, shoff: 40, tail: 54, infoOff: 44, sectionSize: 64, word: 8,
+		return header{size: 64, progSize: 56, phoff: 32, shoff: 40, tail: 54, infoOff: 44, sectionSize: 64,
 			flags: 4, off: 8, vaddr: 16, paddr: 24, filesz: 32, memsz: 40, align: 48}
 	}
-	return header{size: 52, progSize: 32, phoff: 28, shoff: 32, tail: 42, infoOff: 28, sectionSize: 40, word: 4,
+	return header{size: 52, progSize: 32, phoff: 28, shoff: 32, tail: 42, infoOff: 28, sectionSize: 40,
 		off: 4, vaddr: 8, paddr: 12, filesz: 16, memsz: 20, flags: 24, align: 28}
 }
 
@@ -125,7 +140,7 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	f.Type = elf.Type(f.order.Uint16(buf[16:]))
 	f.Machine = elf.Machine(f.order.Uint16(buf[18:]))
 	f.Sections = int(f.order.Uint16(buf[h.tail+6:]))
-	phoff, shoff := f.word(buf[h.phoff:]), f.word(buf[h.shoff:])
+	phoff, shoff := f.Word(buf[h.phoff:]), f.Word(buf[h.shoff:])
 	entry := int(f.order.Uint16(buf[h.tail:]))
 	count := uint64(f.order.Uint16(buf[h.tail+2:]))
 	if count == 0 {
@@ -178,9 +193,9 @@ func (f *File) ident(buf []byte) error {
 	return nil
 }
 
-// word reads an address or offset of the file's class.
-func (f *File) word(b []byte) uint64 {
-	if f.Class == elf.ELFCLASS64 {
+// Word reads an address or offset of the file's class.
+func (f *File) Word(b []byte) uint64 {
+	if f.Wide() {
 		return f.order.Uint64(b)
 	}
 	return uint64(f.order.Uint32(b))
@@ -236,12 +251,12 @@ func (f *File) prog(h header, b []byte) Prog {
 	return Prog{
 		Type:   elf.ProgType(f.order.Uint32(b)),
 		Flags:  elf.ProgFlag(f.order.Uint32(b[h.flags:])),
-		Off:    f.word(b[h.off:]),
-		Vaddr:  f.word(b[h.vaddr:]),
-		Paddr:  f.word(b[h.paddr:]),
-		Filesz: f.word(b[h.filesz:]),
-		Memsz:  f.word(b[h.memsz:]),
-		Align:  f.word(b[h.align:]),
+		Off:    f.Word(b[h.off:]),
+		Vaddr:  f.Word(b[h.vaddr:]),
+		Paddr:  f.Word(b[h.paddr:]),
+		Filesz: f.Word(b[h.filesz:]),
+		Memsz:  f.Word(b[h.memsz:]),
+		Align:  f.Word(b[h.align:]),
 	}
 }
 
