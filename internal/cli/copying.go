@@ -128,20 +128,13 @@ func (c *copying) run(res *copied) error {
 		default:
 			res.Written += p.Size
 			if !c.opts.dryRun && len(changed) < mostFaults {
-				changed = append(changed, c.verify(dst, &p)...)
+				if bad := readBack(c.ctx, dst, c.to+remora.Addr(p.Off), p.Data); bad != nil {
+					changed = append(changed, bad)
+				}
 			}
 		}
 		res.Read += p.Size
 	}
 	res.Verified = !c.opts.dryRun && res.Written > 0 && len(changed) == 0
 	return errors.Join(append([]error{in.errors(), out.errors()}, changed...)...)
-}
-
-// verify reads back a part that was written, and gives what is wrong with it.
-func (c *copying) verify(dst *remora.Memory, p *scan.Copied) []error {
-	w := &writing{ctx: c.ctx, target: c.dst, mem: dst, addr: c.to + remora.Addr(p.Off), data: p.Data}
-	if err := w.verify(&change{Written: len(p.Data)}); err != nil {
-		return []error{err}
-	}
-	return nil
 }

@@ -87,7 +87,7 @@ func (e *refusal) Unwrap() error { return e.err }
 
 // run looks, compares, saves, writes, and looks again, as far as each was asked for.
 func (w *writing) run() (Result, error) {
-	old, lookErr := w.look(len(w.data))
+	old, lookErr := look(w.ctx, w.mem, w.addr, len(w.data))
 	if w.ctx.Err() != nil {
 		return nil, &refusal{cmp.Or(lookErr, context.Cause(w.ctx))}
 	}
@@ -115,19 +115,21 @@ func (w *writing) run() (Result, error) {
 		w.env.Note("the undo file is there, but nothing was written")
 	}
 	if n > 0 && w.ctx.Err() == nil {
-		err = errors.Join(err, w.verify(res))
+		bad := readBack(w.ctx, w.mem, w.addr, w.data[:n])
+		res.Verified = bad == nil
+		err = errors.Join(err, bad)
 	}
 	return res, err
 }
 
 // look reads up to n bytes of what is there. Memory that is not readable is read as a
 // debugger does, where the target can.
-func (w *writing) look(n int) ([]byte, error) {
+func look(ctx context.Context, mem *remora.Memory, a remora.Addr, n int) ([]byte, error) {
 	buf := make([]byte, n)
-	n, err := w.mem.ReadAt(w.ctx, buf, w.addr)
-	if errors.Is(err, remora.ErrProtected) && w.mem.Info().Ops&remora.Force != 0 {
+	n, err := mem.ReadAt(ctx, buf, a)
+	if errors.Is(err, remora.ErrProtected) && mem.Info().Ops&remora.Force != 0 {
 		var more int
-		more, err = w.mem.With(remora.Force).ReadAt(w.ctx, buf[n:], w.addr+remora.Addr(n))
+		more, err = mem.With(remora.Force).ReadAt(ctx, buf[n:], a+remora.Addr(n))
 		n += more
 	}
 	return buf[:n], err
@@ -218,17 +220,16 @@ func (w *writing) fault(a remora.Addr, c remora.Cause) error {
 	return remora.SegFault(w.ctx, w.mem, remora.Write|w.mem.Bits(), &remora.Seg{Addr: a, Err: c})
 }
 
-// verify reads back what was written.
-func (w *writing) verify(res *change) error {
-	back, err := w.look(res.Written)
+// readBack looks whether data, which was written at a, is there.
+func readBack(ctx context.Context, mem *remora.Memory, a remora.Addr, data []byte) error {
+	back, err := look(ctx, mem, a, len(data))
 	if err != nil {
 		return fmt.Errorf("written, but it cannot be read back: %w", err)
 	}
 	for i, b := range back {
-		if b != w.data[i] {
-			return fmt.Errorf("%v: wrote %02x, but %02x is there now: the target has changed it since", w.addr+remora.Addr(i), w.data[i], b)
+		if b != data[i] {
+			return fmt.Errorf("%v: wrote %02x, but %02x is there now: the target has changed it since", a+remora.Addr(i), data[i], b)
 		}
 	}
-	res.Verified = true
 	return nil
 }
