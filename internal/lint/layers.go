@@ -36,6 +36,8 @@ var layers = []layer{
 
 	{pkg: "proc", may: ". internal/xfer compose internal/access internal/sys/*"},
 	{pkg: "usercore", may: ". internal/xfer compose internal/elfcore"},
+	{pkg: "vmcore", may: ". internal/xfer compose internal/elfcore internal/sys/*",
+		modules: "github.com/klauspost/compress github.com/anchore/go-lzo"},
 	{pkg: "scan", may: "."},
 	{pkg: "internal/specimen", may: ". internal/sys/*", tests: "too"},
 	{pkg: "internal/testneed", tests: "only"},
