@@ -3,7 +3,9 @@ module github.com/remora-go/remora
 go 1.26.0
 
 require (
+	github.com/anchore/go-lzo v0.1.1
 	github.com/google/go-cmp v0.7.0
+	github.com/klauspost/compress v1.20.3
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.9

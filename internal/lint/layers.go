@@ -28,7 +28,7 @@ var layers = []layer{
 
 	{pkg: "internal/access"},
 	{pkg: "internal/elfcore", may: "."},
-	{pkg: "internal/testimage", tests: "only"},
+	{pkg: "internal/testimage", tests: "only", modules: "github.com/anchore/go-lzo github.com/klauspost/compress"},
 	{pkg: "internal/sys/linux", modules: "golang.org/x/sys"},
 	{pkg: "internal/sys/windows", modules: "golang.org/x/sys"},
 	{pkg: "internal/sys/darwin", modules: "golang.org/x/sys"},

@@ -23,11 +23,13 @@ type Core struct {
 	Sections  uint16 // e_shnum, without any sections
 	ProgsLast bool   // notes and program headers behind memory, as Delve writes them
 	NotesLast bool   // notes behind memory, as gdb writes them
+	EFlags    uint32 // e_flags
 }
 
 // Load is one PT_LOAD.
 type Load struct {
 	Addr  uint64
+	Paddr uint64
 	Data  []byte
 	Mem   uint64 // p_memsz; len(Data) when 0
 	Flags elf.ProgFlag
@@ -172,7 +174,11 @@ func (c *Core) Bytes() []byte {
 	} else {
 		copy(body[phoff:], table)
 	}
-	copy(body, c.header(phoff, uint64(len(body)), count))
+	var shoff uint64
+	if c.Extended {
+		shoff = uint64(len(body))
+	}
+	copy(body, c.header(phoff, shoff, count))
 	if c.Extended {
 		body = append(body, c.section0(uint32(count))...)
 	}
@@ -203,12 +209,12 @@ func (c *Core) table(loads []Load, notes Load) []byte {
 
 func (c *Core) prog(b []byte, typ elf.ProgType, l Load, align uint64) []byte {
 	if c.Narrow {
-		return c.Put(b, uint32(typ), Word(l.Off), Word(l.Addr), Word(0), Word(l.Filesz), Word(l.Mem), uint32(l.Flags), Word(align))
+		return c.Put(b, uint32(typ), Word(l.Off), Word(l.Addr), Word(l.Paddr), Word(l.Filesz), Word(l.Mem), uint32(l.Flags), Word(align))
 	}
-	return c.Put(b, uint32(typ), uint32(l.Flags), Word(l.Off), Word(l.Addr), Word(0), Word(l.Filesz), Word(l.Mem), Word(align))
+	return c.Put(b, uint32(typ), uint32(l.Flags), Word(l.Off), Word(l.Addr), Word(l.Paddr), Word(l.Filesz), Word(l.Mem), Word(align))
 }
 
-func (c *Core) header(phoff, end, count uint64) []byte {
+func (c *Core) header(phoff, shoff, count uint64) []byte {
 	class, data := elf.ELFCLASS64, elf.ELFDATA2LSB
 	if c.Narrow {
 		class = elf.ELFCLASS32
@@ -227,12 +233,12 @@ func (c *Core) header(phoff, end, count uint64) []byte {
 	if c.Narrow {
 		sizes = [3]uint16{52, 32, 40}
 	}
-	shoff, shnum := uint64(0), c.Sections
+	shnum := c.Sections
 	if c.Extended {
-		shoff, shnum, count = end, 1, 0xffff
+		shnum, count = max(shnum, 1), 0xffff
 	}
 	b := append([]byte(elf.ELFMAG), byte(class), byte(data), byte(elf.EV_CURRENT), 0, 0, 0, 0, 0, 0, 0, 0, 0)
-	return c.Put(b, uint16(typ), uint16(machine), uint32(elf.EV_CURRENT), Word(0), Word(phoff), Word(shoff), uint32(0),
+	return c.Put(b, uint16(typ), uint16(machine), uint32(elf.EV_CURRENT), Word(0), Word(phoff), Word(shoff), c.EFlags,
 		sizes[0], sizes[1], uint16(count), sizes[2], shnum, uint16(0))
 }
 
