@@ -69,7 +69,7 @@ func TestLiME(t *testing.T) {
 		"AVML": {AVML: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, le := mem.LiME(o), binary.LittleEndian
+			b := mem.LiME(o)
 			var ranges []testimage.Range
 			for len(b) > 0 {
 				magic, version := string(b[:4]), le.Uint32(b[4:])
