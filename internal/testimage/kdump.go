@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"io"
 	"iter"
+	"slices"
 )
 
 // Kdump is a kdump-compressed file (diskdump) to be written. NewKdump gives one of
@@ -87,6 +88,32 @@ type KdumpLayout struct {
 
 // DescOff is where the descriptor of a page is.
 func (l *KdumpLayout) DescOff(pfn uint64) int64 { return l.Descs + 24*int64(l.Index[pfn]) }
+
+// DescFields are the integers of a page's descriptor.
+func (l *KdumpLayout) DescFields(pfn uint64) []Field {
+	at, d, big := l.DescOff(pfn), l.Pages[pfn], l.Fields[0].BigEndian
+	return []Field{
+		{"offset", at, 8, d.Off, big},
+		{"size", at + 8, 4, uint64(d.Size), big},
+		{"flags", at + 12, 4, uint64(d.Flags), big},
+		{"page_flags", at + 16, 8, d.PageFlags, big},
+	}
+}
+
+// Boundaries are the places where something begins or ends, ascending: the fields
+// of the headers, the bitmaps, the descriptors, the pages, the notes.
+func (l *KdumpLayout) Boundaries() []int64 {
+	half := l.BitmapBlocks * l.BlockSize / 2
+	all := []int64{0, l.SubHeader, l.Bitmap, l.Bitmap + half, l.Descs, l.Descs + 24, l.Data, l.Notes, l.VMCoreInfo, l.Erase, l.End}
+	for _, f := range l.Fields {
+		all = append(all, f.Off)
+	}
+	for _, d := range l.Pages {
+		all = append(all, int64(d.Off))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 // order is the byte order of the file.
 func (k *Kdump) order() ByteOrder { return (&Core{BigEndian: k.BigEndian}).Order() }

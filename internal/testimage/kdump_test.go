@@ -150,7 +150,6 @@ func TestKdumpHeaders(t *testing.T) {
 // checkPages holds every page of a 64-bit little-endian file against the memory.
 func checkPages(t *testing.T, k *testimage.Kdump, b []byte) {
 	t.Helper()
-	le := binary.LittleEndian
 	size := k.Mem.Size()
 	bitmap := 4096 * (1 + int(le.Uint32(b[432:])))
 	half := 4096 * int(le.Uint32(b[436:])) / 2

@@ -4,14 +4,6 @@ package testimage
 
 import "bytes"
 
-// Field is an integer in a header.
-type Field struct {
-	Name  string // as the kernel's and makedumpfile's structures have it
-	Off   int64  // in the file
-	Size  int    // in bytes
-	Value uint64 // as it was written
-}
-
 // subField is a field of the sub header: the version that brought it, and how wide
 // it is. A size of 0 is as wide as an address.
 type subField struct {
@@ -63,7 +55,7 @@ func (k *Kdump) subLayout(off int64, values map[string]uint64) (fields []Field, 
 		if size == 8 {
 			off = start + roundUp(off-start, align)
 		}
-		fields = append(fields, Field{Name: f.name, Off: off, Size: size, Value: values[f.name]})
+		fields = append(fields, Field{f.name, off, size, values[f.name], k.BigEndian})
 		off += int64(size)
 	}
 	return fields, start + roundUp(off-start, align)
@@ -74,10 +66,10 @@ func roundUp(n, align int64) int64 { return (n + align - 1) / align * align }
 // mainLayout places the integers of the main header.
 func (k *Kdump) mainLayout(l *KdumpLayout) []Field {
 	word := k.wordSize()
-	fields := []Field{{"header_version", 8, 4, uint64(k.Version)}}
+	fields := []Field{{"header_version", 8, 4, uint64(k.Version), k.BigEndian}}
 	off := roundUp(12+6*65, int64(word))
 	put := func(name string, size int, value uint64) {
-		fields = append(fields, Field{name, off, size, value})
+		fields = append(fields, Field{name, off, size, value, k.BigEndian})
 		off += int64(size)
 	}
 	put("tv_sec", word, k.Sec)
@@ -135,15 +127,7 @@ func (k *Kdump) headers(s *sink, l *KdumpLayout, notes int) {
 		if v, ok := k.Lie[f.Name]; ok {
 			f.Value = v
 		}
-		s.write(k.integer(f.Value, f.Size), f.Off)
+		s.write(f.bytes(f.Value), f.Off)
 	}
 	s.grow(l.Bitmap)
-}
-
-// integer gives the low size bytes of v.
-func (k *Kdump) integer(v uint64, size int) []byte {
-	if size == 4 {
-		return k.order().AppendUint32(nil, uint32(v))
-	}
-	return k.order().AppendUint64(nil, v)
 }

@@ -68,7 +68,7 @@ func (v *VMCore) WriteTo(w io.WriterAt) ([]Segment, error) {
 	c := v.core()
 	segments := v.segments()
 	notes := v.noteParts(c)
-	count := uint64(len(segments)+len(notes)) + uint64(v.ZeroProgs)
+	count := uint64(len(segments) + len(v.Extra) + len(notes) + v.ZeroProgs)
 	head, progSize, sectionSize := uint64(64), uint64(56), uint64(64)
 	if v.Narrow {
 		head, progSize, sectionSize = 52, 32, 40
