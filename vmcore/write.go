@@ -86,6 +86,8 @@ type Written struct {
 	// kdump-compressed image has no notion.
 	Partial uint64
 
+	NotesLeft int // notes of the source that are too large to be kept in memory
+
 	Size int64 // of the file
 	Gaps []Gap // what was found damaged: the first MaxGaps of them
 }

@@ -12,13 +12,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The bits that say how a page is compressed, in its descriptor and in the header.
-const (
-	packedZlib   = 0x1
-	packedSnappy = 0x4
-	packedZstd   = 0x20
-)
-
 // packer compresses pages, one at a time.
 type packer struct {
 	flag uint32
@@ -30,11 +23,11 @@ type packer struct {
 func (c Codec) flag() uint32 {
 	switch c {
 	case Zlib, "":
-		return packedZlib
+		return kdumpZlib
 	case Zstd:
-		return packedZstd
+		return kdumpZstd
 	case Snappy:
-		return packedSnappy
+		return kdumpSnappy
 	}
 	return 0
 }

@@ -22,9 +22,9 @@ const (
 	elfXNum    = 0xffff // PN_XNUM: the count is in section 0
 )
 
-// segment is one PT_LOAD of the new image: saved bytes, and behind them those that
+// outSegment is one PT_LOAD of the new image: saved bytes, and behind them those that
 // are not.
-type segment struct {
+type outSegment struct {
 	start remora.Addr
 	saved uint64
 	size  uint64 // saved and not
@@ -80,8 +80,8 @@ func (wr *writing) elf(ctx context.Context) error {
 }
 
 // segments makes segments of the runs.
-func (wr *writing) segments(ctx context.Context) ([]segment, error) {
-	var segs []segment
+func (wr *writing) segments(ctx context.Context) ([]outSegment, error) {
+	var segs []outSegment
 	for r, err := range wr.c.Runs(ctx) {
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (wr *writing) segments(ctx context.Context) ([]segment, error) {
 		if r.Size == 0 || errors.Is(r.Err, remora.ErrHole) {
 			continue
 		}
-		var last *segment
+		var last *outSegment
 		if n := len(segs); n > 0 && segs[n-1].start+remora.Addr(segs[n-1].size) == r.Start {
 			last = &segs[n-1]
 		}
@@ -109,9 +109,9 @@ func (wr *writing) segments(ctx context.Context) ([]segment, error) {
 			last.size += r.Size
 			last.saved = last.size
 		case saved:
-			segs = append(segs, segment{start: r.Start, saved: r.Size, size: r.Size})
+			segs = append(segs, outSegment{start: r.Start, saved: r.Size, size: r.Size})
 		default:
-			segs = append(segs, segment{start: r.Start, size: r.Size})
+			segs = append(segs, outSegment{start: r.Start, size: r.Size})
 		}
 		if len(segs) > elfcore.MaxProgs {
 			return nil, fmt.Errorf("an ELF image of more than %d pieces of memory: %w", elfcore.MaxProgs, errors.ErrUnsupported)
@@ -122,7 +122,7 @@ func (wr *writing) segments(ctx context.Context) ([]segment, error) {
 
 // place gives each segment its place in the file behind end. It begins at the same
 // offset in a page as in memory, so that it can be mapped.
-func (wr *writing) place(segs []segment, end int64) {
+func (wr *writing) place(segs []outSegment, end int64) {
 	page := int64(wr.page)
 	for i := range segs {
 		s := &segs[i]
@@ -136,7 +136,7 @@ func (wr *writing) place(segs []segment, end int64) {
 }
 
 // elfMemory writes memory, and gives what could not be read.
-func (wr *writing) elfMemory(ctx context.Context, segs []segment) ([]remora.Range, error) {
+func (wr *writing) elfMemory(ctx context.Context, segs []outSegment) ([]remora.Range, error) {
 	var gaps []remora.Range
 	p := &pipe{space: wr.c.Space, page: wr.page, n: wr.o.Workers}
 	p.put = func(j *job) error {
@@ -145,32 +145,36 @@ func (wr *writing) elfMemory(ctx context.Context, segs []segment) ([]remora.Rang
 			gaps = append(gaps, g.Range)
 			clear(j.buf[g.Start-j.Start:][:g.Size])
 		}
+		wr.count(j)
 		wr.progress(j.Size)
-		wr.countZeros(j)
 		return wr.w.sparse(j.buf, j.off)
 	}
 	err := p.run(ctx, jobsOf(segs))
-	for _, g := range gaps {
-		wr.out.Saved -= g.Size
-	}
 	return gaps, err
 }
 
-// countZeros counts what was saved, and the pages of zeros of it.
-func (wr *writing) countZeros(j *job) {
-	wr.out.Saved += j.Size
-	if len(j.gaps) > 0 {
-		return
-	}
-	for i := uint64(0); i < j.Size; i += wr.page {
-		if n := min(wr.page, j.Size-i); allZeros(j.buf[i : i+n]) {
+// count counts what was saved, and the pages of zeros of it.
+func (wr *writing) count(j *job) {
+	gaps := j.gaps
+	for at := uint64(0); at < j.Size; {
+		a := j.Start + remora.Addr(at)
+		n := min(wr.page-uint64(a)%wr.page, j.Size-at)
+		for len(gaps) > 0 && gaps[0].Last() < a {
+			gaps = gaps[1:]
+		}
+		if len(gaps) > 0 {
+			n -= gaps[0].Intersect(remora.Range{Start: a, Size: n}).Size
+		}
+		wr.out.Saved += n
+		if n > 0 && allZeros(j.buf[at:at+n]) {
 			wr.out.Zeros += n
 		}
+		at += min(wr.page-uint64(a)%wr.page, j.Size-at)
 	}
 }
 
 // jobsOf cuts what segments have saved into jobs, at multiples of jobBytes.
-func jobsOf(segs []segment) iter.Seq2[job, error] {
+func jobsOf(segs []outSegment) iter.Seq2[job, error] {
 	return func(yield func(job, error) bool) {
 		for _, s := range segs {
 			for at := uint64(0); at < s.saved; {
@@ -186,11 +190,11 @@ func jobsOf(segs []segment) iter.Seq2[job, error] {
 }
 
 // without takes gaps, in order, out of what segs have saved.
-func without(segs []segment, gaps []remora.Range) []segment {
+func without(segs []outSegment, gaps []remora.Range) []outSegment {
 	if len(gaps) == 0 {
 		return segs
 	}
-	var all []segment
+	var all []outSegment
 	for _, s := range segs {
 		for len(gaps) > 0 && s.saved > 0 && gaps[0].Start-s.start < remora.Addr(s.saved) {
 			first, past := uint64(gaps[0].Start-s.start), uint64(gaps[0].Start-s.start)+gaps[0].Size
@@ -202,7 +206,7 @@ func without(segs []segment, gaps []remora.Range) []segment {
 			if n := len(all); first == 0 && n > 0 && all[n-1].start+remora.Addr(all[n-1].size) == s.start {
 				all[n-1].size += past
 			} else {
-				all = append(all, segment{start: s.start, saved: first, size: past, off: s.off})
+				all = append(all, outSegment{start: s.start, saved: first, size: past, off: s.off})
 			}
 			s.start, s.off = s.start+remora.Addr(past), s.off+int64(past)
 			s.saved, s.size = s.saved-past, s.size-past
@@ -213,7 +217,7 @@ func without(segs []segment, gaps []remora.Range) []segment {
 }
 
 // kernelSegments counts the segments that tell where the kernel's image is mapped.
-func (wr *writing) kernelSegments(segs []segment) int {
+func (wr *writing) kernelSegments(segs []outSegment) int {
 	n := 0
 	for range wr.kernelImage(segs) {
 		n++
@@ -222,10 +226,10 @@ func (wr *writing) kernelSegments(segs []segment) int {
 }
 
 // kernelImage gives segments that lie in others, at the addresses of the kernel's image.
-func (wr *writing) kernelImage(segs []segment) iter.Seq2[segment, remora.Addr] {
-	return func(yield func(segment, remora.Addr) bool) {
+func (wr *writing) kernelImage(segs []outSegment) iter.Seq2[outSegment, remora.Addr] {
+	return func(yield func(outSegment, remora.Addr) bool) {
 		for _, m := range wr.c.Kernel {
-			i, _ := slices.BinarySearchFunc(segs, m.Start, func(s segment, a remora.Addr) int {
+			i, _ := slices.BinarySearchFunc(segs, m.Start, func(s outSegment, a remora.Addr) int {
 				if s.start+remora.Addr(s.size-1) < a {
 					return -1
 				}
@@ -238,7 +242,7 @@ func (wr *writing) kernelImage(segs []segment) iter.Seq2[segment, remora.Addr] {
 					break
 				}
 				skip := uint64(part.Start - s.start)
-				s = segment{start: part.Start, size: part.Size, saved: min(part.Size, s.saved-min(s.saved, skip)), off: s.off + int64(skip)}
+				s = outSegment{start: part.Start, size: part.Size, saved: min(part.Size, s.saved-min(s.saved, skip)), off: s.off + int64(skip)}
 				if s.saved > 0 && !yield(s, m.Virt+(part.Start-m.Start)) {
 					return
 				}
@@ -248,7 +252,7 @@ func (wr *writing) kernelImage(segs []segment) iter.Seq2[segment, remora.Addr] {
 }
 
 // elfHeaders writes what the file begins with.
-func (wr *writing) elfHeaders(segs []segment, notesAt int64, notes int) error {
+func (wr *writing) elfHeaders(segs []outSegment, notesAt int64, notes int) error {
 	order, m := wr.order(), &wr.c.Meta
 	count := 1 + len(segs) + wr.kernelSegments(segs)
 	data := elf.ELFDATA2LSB
@@ -260,7 +264,7 @@ func (wr *writing) elfHeaders(segs []segment, notesAt int64, notes int) error {
 		shoff, shnum = uint64(elfHeader+count*elfProg), 1
 	}
 	if wr.incomplete() {
-		flags = 1 // as makedumpfile says it
+		flags = incompleteFlag
 	}
 	b := append([]byte(elf.ELFMAG), byte(elf.ELFCLASS64), byte(data), byte(elf.EV_CURRENT), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	b = order.AppendUint16(b, uint16(elf.ET_CORE))
@@ -277,7 +281,7 @@ func (wr *writing) elfHeaders(segs []segment, notesAt int64, notes int) error {
 	if err := t.write(b); err != nil {
 		return err
 	}
-	if err := t.write(wr.prog(elf.PT_NOTE, segment{off: notesAt, saved: uint64(notes), size: uint64(notes)}, 0)); err != nil {
+	if err := t.write(wr.prog(elf.PT_NOTE, outSegment{off: notesAt, saved: uint64(notes), size: uint64(notes)}, 0)); err != nil {
 		return err
 	}
 	for s, virt := range wr.kernelImage(segs) {
@@ -306,7 +310,7 @@ func (wr *writing) elfHeaders(segs []segment, notesAt int64, notes int) error {
 }
 
 // prog gives one program header.
-func (wr *writing) prog(typ elf.ProgType, s segment, virt remora.Addr) []byte {
+func (wr *writing) prog(typ elf.ProgType, s outSegment, virt remora.Addr) []byte {
 	order := wr.order()
 	flags := elf.PF_R | elf.PF_W | elf.PF_X
 	if typ == elf.PT_NOTE {

@@ -13,9 +13,6 @@ import (
 )
 
 const (
-	kdumpVersion = 6
-	kdumpDesc    = 24 // bytes in the descriptor of a page
-
 	// maxBitmap bounds the two bitmaps, which name every page up to the last.
 	maxBitmap = 4 << 30
 
@@ -24,8 +21,8 @@ const (
 	maxSubBlocks = 32
 )
 
-// kdumpLayout is where in the file everything is.
-type kdumpLayout struct {
+// kdumpPlan is where in the file everything is.
+type kdumpPlan struct {
 	notesAt    int64
 	infoAt     int64 // of the text of VMCOREINFO; 0: none
 	infoSize   int
@@ -88,8 +85,8 @@ func (wr *writing) kdump(ctx context.Context) error {
 }
 
 // layout counts pages, and finds out where everything goes.
-func (wr *writing) layout(ctx context.Context) (*kdumpLayout, error) {
-	l := &kdumpLayout{}
+func (wr *writing) layout(ctx context.Context) (*kdumpPlan, error) {
+	l := &kdumpPlan{}
 	for r, err := range wr.pages(ctx, func(n uint64) { wr.out.Partial += n }) {
 		if err != nil {
 			return nil, err
@@ -108,7 +105,7 @@ func (wr *writing) layout(ctx context.Context) (*kdumpLayout, error) {
 		l.described += r.count
 	}
 	block := wr.page
-	half := ((l.maxPfn+7)/8 + block - 1) / block
+	half := max(((l.maxPfn+7)/8+block-1)/block, 1)
 	if half > maxBitmap/2/block {
 		return nil, fmt.Errorf("memory up to %#x would take a bitmap of %d MiB; an ELF image has none: %w",
 			(l.maxPfn-1)*wr.page, 2*half*block>>20, errors.ErrUnsupported)
@@ -130,12 +127,12 @@ func (wr *writing) layout(ctx context.Context) (*kdumpLayout, error) {
 		l.infoAt = l.notesAt + int64(at)
 	}
 	l.descAt = int64((1 + l.sub + l.bitmap) * block)
-	l.dataAt = l.descAt + int64(l.described)*kdumpDesc
+	l.dataAt = l.descAt + int64(l.described)*kdumpDescSize
 	return l, nil
 }
 
 // bitmaps writes the two: what is memory, and what has a descriptor.
-func (wr *writing) bitmaps(ctx context.Context, l *kdumpLayout) error {
+func (wr *writing) bitmaps(ctx context.Context, l *kdumpPlan) error {
 	at := int64((1 + l.sub) * wr.page)
 	half := int64(l.bitmap / 2 * wr.page)
 	first := bitStream{stream: stream{s: &wr.w, off: at}, limit: at + half}
@@ -244,14 +241,14 @@ func (wr *writing) kdumpJobs(ctx context.Context) iter.Seq2[job, error] {
 }
 
 // kdumpPages writes descriptors and pages.
-func (wr *writing) kdumpPages(ctx context.Context, l *kdumpLayout, zeros *packer) error {
+func (wr *writing) kdumpPages(ctx context.Context, l *kdumpPlan, zeros *packer) error {
 	order := wr.order()
 	desc := &stream{s: &wr.w, off: l.descAt}
 	data := &stream{s: &wr.w, off: l.dataAt}
-	var none [kdumpDesc]byte
+	var none [kdumpDescSize]byte
 	var zero []byte // the descriptor of the page that all pages of zeros share
 	put := func(off int64, size, flags uint32) []byte {
-		b := order.AppendUint64(make([]byte, 0, kdumpDesc), uint64(off))
+		b := order.AppendUint64(make([]byte, 0, kdumpDescSize), uint64(off))
 		b = order.AppendUint32(b, size)
 		b = order.AppendUint32(b, flags)
 		return order.AppendUint64(b, 0)

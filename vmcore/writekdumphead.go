@@ -7,13 +7,6 @@ import (
 	"debug/elf"
 )
 
-// utsField is the size of each of the six strings of uname in the main header.
-const utsField = 65
-
-// The bit of the status that says that pages are missing. The others are those of the
-// codecs.
-const kdumpIncomplete = 0x8
-
 // narrow says whether the machine's words have 4 bytes.
 func (wr *writing) narrow() bool { return wr.c.Meta.WordSize == 4 }
 
@@ -63,13 +56,13 @@ func (f *fields) align(n int) {
 }
 
 // kdumpHeaders writes the main header and the sub header.
-func (wr *writing) kdumpHeaders(l *kdumpLayout) error {
+func (wr *writing) kdumpHeaders(l *kdumpPlan) error {
 	m := &wr.c.Meta
 	f := &fields{wr: wr, b: []byte("KDUMP   ")}
-	f.u32(kdumpVersion)
+	f.u32(kdumpVersions)
 	for _, s := range wr.uname() {
-		field := make([]byte, utsField)
-		copy(field[:utsField-1], s)
+		field := make([]byte, kdumpUnameLen)
+		copy(field[:kdumpUnameLen-1], s)
 		f.b = append(f.b, field...)
 	}
 	f.align(4)

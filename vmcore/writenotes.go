@@ -38,6 +38,10 @@ func (wr *writing) notes() (b []byte, at, size int, err error) {
 	}
 	order := wr.order()
 	for _, n := range list {
+		if n.Desc == nil && n.Size > 0 {
+			wr.out.NotesLeft++
+			continue
+		}
 		owner := n.Owner
 		if owner != "" {
 			owner += "\x00"

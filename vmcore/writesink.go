@@ -2,10 +2,7 @@
 
 package vmcore
 
-import (
-	"bytes"
-	"io"
-)
+import "io"
 
 // sink is the file that is written.
 type sink struct {
@@ -48,9 +45,6 @@ func (s *sink) sparse(p []byte, off int64) error {
 
 // sparseBlock is how many zeros in a row are passed over.
 const sparseBlock = 4096
-
-// allZeros says whether p, which is not empty, holds nothing else.
-func allZeros(p []byte) bool { return p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) }
 
 // close makes the file as long as it is to be, if its end is a hole.
 func (s *sink) close() error {
