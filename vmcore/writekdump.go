@@ -262,12 +262,14 @@ func (wr *writing) kdumpPages(ctx context.Context, l *kdumpPlan, zeros *packer) 
 		}
 		for _, g := range j.gaps {
 			wr.gap(g)
+			wr.out.Partial -= g.Size // of the pages that are lost for it
 		}
 		out := j.out
 		for i := range j.packed {
 			var d []byte
 			switch k := &j.packed[i]; k.kind {
 			case kindLost:
+				wr.out.Partial += wr.page
 				d = none[:]
 			case kindZero:
 				wr.out.Saved += wr.page

@@ -89,8 +89,12 @@ func (wr *writing) kdumpHeaders(l *kdumpPlan) error {
 	if err := wr.w.put(f.b, 0); err != nil {
 		return err
 	}
+	base := wr.c.PhysBase
+	if wr.narrow() && m.Machine == elf.EM_ARM {
+		base = 0 // there it is the page that the bitmaps begin with
+	}
 	f.b = nil
-	f.word(wr.c.PhysBase)
+	f.word(base)
 	f.u32(uint32(max(m.Level, 0)))
 	f.u32(0)         // split
 	f.word(0)        // start_pfn
