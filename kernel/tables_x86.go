@@ -36,7 +36,7 @@ func (f *finder) x86() {
 	va, name, ok := f.symbolRoots()
 	switch {
 	case !ok:
-		f.no("SYMBOL(swapper_pg_dir): VMCOREINFO lacks it, or there is none")
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(phys_base): %s", f.lacks())
 	case len(bases) == 0:
 		f.no("SYMBOL(%s) %s: where the kernel was loaded (phys_base) is not known", name, hex(va))
 	default:

@@ -96,6 +96,9 @@ func (r *translation) begin(o *vtopOptions, args []string) error {
 		root, r.how = found.Root, found.How
 	}
 	r.tables = paging.NewTables(r.kernel.Image, format, root, nil)
+	if o.root.set && r.tables.Half() == paging.Upper { // arm64: an address says which half the root is of
+		r.lower = paging.NewTables(r.kernel.Image, format, root, &paging.Options{Half: paging.Lower})
+	}
 	l := &locator{ctx: r.ctx, target: addressed{r.kernel}}
 	for _, arg := range args {
 		a, err := l.parseAddr(arg)

@@ -20,6 +20,7 @@ type translation struct {
 	ctx    context.Context
 	kernel *target.Kernel
 	tables *paging.Tables
+	lower  *paging.Tables // for addresses of the lower half, where a root has but one; nil: tables
 	how    string // the tables were found
 	addrs  []remora.Addr
 }
@@ -66,8 +67,12 @@ type walkLevel struct {
 
 // walk translates one address.
 func (r *translation) walk(va remora.Addr) *walked {
-	w := &walked{Address: va.String(), Tables: r.tables.Format().String(), Root: r.tables.Root().String(), How: r.how, Levels: []walkLevel{}}
-	for _, s := range r.tables.Walk(r.ctx, va) {
+	tables := r.tables
+	if r.lower != nil && va < 1<<63 {
+		tables = r.lower
+	}
+	w := &walked{Address: va.String(), Tables: r.tables.Format().String(), Root: tables.Root().String(), How: r.how, Levels: []walkLevel{}}
+	for _, s := range tables.Walk(r.ctx, va) {
 		l := walkLevel{Level: s.Level, Name: s.Name, Table: s.Table.String(), Index: s.Index, Entry: s.At.String()}
 		if s.Entry.Size == 0 && s.Err != nil { // it could not be read
 			l.Text = s.Err.Error()
@@ -82,11 +87,11 @@ func (r *translation) walk(va remora.Addr) *walked {
 		w.Levels = append(w.Levels, l)
 		w.PageSize = s.Entry.Size
 	}
-	e := r.tables.Translate(r.ctx, va)
+	e := tables.Translate(r.ctx, va)
 	if w.err = e.Err; w.err != nil {
 		w.PageSize = 0
 		if !errors.Is(w.err, remora.ErrNoTable) { // that one says all there is to say
-			w.err = r.tables.Explain(r.ctx, remora.Read, va, w.err)
+			w.err = tables.Explain(r.ctx, remora.Read, va, w.err)
 		}
 		w.Missing = w.err.Error()
 		return w
