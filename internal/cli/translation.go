@@ -75,7 +75,7 @@ func (r *translation) walk(va remora.Addr) *walked {
 	for _, s := range tables.Walk(r.ctx, va) {
 		l := walkLevel{Level: s.Level, Name: s.Name, Table: s.Table.String(), Index: s.Index, Entry: s.At.String()}
 		if s.Entry.Size == 0 && s.Err != nil { // it could not be read
-			l.Text = s.Err.Error()
+			l.Text = "cannot be read"
 		} else {
 			l.Raw, l.Kind, l.Text = fmt.Sprintf("0x%016x", s.Raw), s.Entry.Kind.String(), s.Entry.String()
 			w.kind = s.Entry.Kind
