@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
@@ -31,7 +32,8 @@ func (f *finder) x86() {
 	formats := f.x86Formats()
 	bases := f.h.PhysBase
 	if n, ok := f.number("phys_base"); ok {
-		bases = append([]Value{n}, bases...)
+		same := func(v Value) bool { return v.N == n.N }
+		bases = append([]Value{n}, slices.DeleteFunc(slices.Clone(bases), same)...)
 	}
 	va, name, ok := f.symbolRoots()
 	switch {
