@@ -24,6 +24,9 @@ type Guest struct {
 	ImageVirt  uint64 // where the kernel is
 	ImagePhys  uint64
 	DirectVirt uint64 // where the direct map has RAM
+	NoneVirt   uint64 // a page that the process may not touch
+	NonePhys   uint64
+	SwapVirt   uint64 // a page that is in swap area 2, the 0x345th there
 
 	info []string
 }
@@ -138,6 +141,10 @@ func (g *Guest) mapUser(mode TableMode, page uint64) {
 		g.User.Map(virt, phys, page)
 		g.Maps = append(g.Maps, Mapped{Virt: virt, Phys: phys, Size: page, User: true})
 	}
+	g.NoneVirt, g.NonePhys = base+16*page, g.RAM+(guestUser+9)*page
+	g.User.Set(g.NoneVirt, 1, mode.ProtNone(g.NonePhys))
+	g.SwapVirt = base + 17*page
+	g.User.Set(g.SwapVirt, 1, mode.Swapped(2, 0x345))
 }
 
 // describe writes the lines of VMCOREINFO that the machine's kernels write.

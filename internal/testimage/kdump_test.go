@@ -194,6 +194,13 @@ func TestKdumpPages(t *testing.T) {
 			k.Compress = method
 			checkPages(t, k, k.Bytes())
 			whole := k.Layout()
+			for i, b := range k.SplitFiles(3) {
+				at := mem.End() / 3
+				part := k.Parts(at, mem.End()*2/3)[i]
+				if checkPages(t, part, b); part.EndPFN-part.StartPFN-at > 1 {
+					t.Errorf("part %d is from page %d to %d of %d", i, part.StartPFN, part.EndPFN, mem.End())
+				}
+			}
 			for _, part := range k.Parts(70, 200) {
 				checkPages(t, part, part.Bytes())
 				whole.Count -= part.Layout().Count
