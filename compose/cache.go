@@ -261,25 +261,9 @@ func (c *PageCache) fill(ctx context.Context, no, state uint64, off int, buf []b
 	}
 	had, cause := r.read(ctx, c.below, remora.Addr(no*cachePage), r.page)
 	n, err := prefix(r.page, had, cause, off, buf)
-	if state%(1<<writerBits) == 0 && !c.doubt.Load() && lasting(cause) {
+	if state%(1<<writerBits) == 0 && !c.doubt.Load() && xfer.Lasting(cause) {
 		r.page = c.set(no).put(no, state, r.page, had, cause)
 	}
 	readers.Put(r)
 	return n, err
-}
-
-// lasting says whether a read that ended with err would end so again.
-func lasting(err error) bool {
-	if err == nil {
-		return true
-	}
-	if !errors.Is(err, remora.ErrFault) {
-		return false
-	}
-	for _, passing := range [...]error{remora.ErrIO, remora.ErrGone, remora.ErrBusy, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, passing) {
-			return false
-		}
-	}
-	return true
 }

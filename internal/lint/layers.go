@@ -25,6 +25,7 @@ var layers = []layer{
 	{pkg: "memtest", may: ".", tests: "only"},
 	{pkg: "memfault", may: ".", tests: "only"},
 	{pkg: "compose", may: ". internal/xfer"},
+	{pkg: "paging", may: ". internal/xfer"},
 
 	{pkg: "internal/access"},
 	{pkg: "internal/elfcore", may: "."},

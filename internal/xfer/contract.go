@@ -3,6 +3,7 @@
 package xfer
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 
@@ -74,4 +75,22 @@ func Reach(a remora.Addr, buf []byte) []byte {
 		return buf[:room+1]
 	}
 	return buf
+}
+
+// Lasting says whether a read that ended with err, or with nil, would end so again:
+// whether the result may be kept. Contexts end, reading may fail once, and what is
+// not a fault says nothing of the bytes.
+func Lasting(err error) bool {
+	if err == nil {
+		return true
+	}
+	if !errors.Is(err, remora.ErrFault) {
+		return false
+	}
+	for _, passing := range [...]error{remora.ErrIO, remora.ErrGone, remora.ErrBusy, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, passing) {
+			return false
+		}
+	}
+	return true
 }
