@@ -79,7 +79,9 @@ func TestELFRandom(t *testing.T) {
 }
 
 // at gives the byte at a, or the cause.
-func at(m *vmcore.Image, a remora.Addr) (byte, error) { return m.Memory().Uint8(context.Background(), a) }
+func at(m *vmcore.Image, a remora.Addr) (byte, error) {
+	return m.Memory().Uint8(context.Background(), a)
+}
 
 // TestELFOverlap has segments over one address: bytes beat what is not there, and of two
 // that have bytes the larger one is read and written.
