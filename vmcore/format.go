@@ -82,9 +82,11 @@ type Part struct {
 
 // Note is one ELF note of the image.
 type Note struct {
-	Owner string
-	Type  uint32
-	Desc  []byte
+	Owner  string
+	Type   uint32
+	Offset int64  // of the descriptor in the file
+	Size   uint32 // of the descriptor, in bytes
+	Desc   []byte // nil where it is larger than 1 MiB, or all together are than 64 MiB
 }
 
 // CPU is what an image has saved of a processor.

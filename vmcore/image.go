@@ -5,6 +5,7 @@ package vmcore
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"path/filepath"
 
@@ -20,18 +21,21 @@ type Image struct {
 	info remora.Info
 	zero bool // Options.ZeroExcluded
 	meta Meta
+	own  []io.Closer // the files, if Open opened them
 }
 
 var (
 	_ remora.Target    = (*Image)(nil)
 	_ remora.Space     = (*Image)(nil)
 	_ remora.Explainer = (*Image)(nil)
+	_ remora.Mapper    = (*Image)(nil)
+	_ remora.Describer = (*Image)(nil)
 	_ xfer.Mover       = (*mover)(nil)
 )
 
 // newImage gives the Image of f.
 func newImage(f format, name string, o *Options) *Image {
-	m := &Image{f: f, zero: o.ZeroExcluded}
+	m := &Image{f: f, zero: o.ZeroExcluded, meta: Meta{Version: -1, Level: -1}}
 	f.describe(&m.meta)
 	m.info = remora.Info{
 		Name:      filepath.Base(name) + "@phys",
@@ -117,5 +121,9 @@ func (m *Image) Close() error {
 	if !m.gate.Close() {
 		return nil
 	}
-	return m.f.close()
+	err := m.f.close()
+	if bad := closeAll(m.own); err == nil {
+		err = bad
+	}
+	return err
 }

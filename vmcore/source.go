@@ -2,7 +2,15 @@
 
 package vmcore
 
-import "io"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/remora-go/remora"
+)
 
 // source is a file, or what stands for one: the payload of a flattened stream.
 type source struct {
@@ -24,4 +32,120 @@ func (s *source) at(off int64) int64 {
 		return off
 	}
 	return s.place(off)
+}
+
+// bad makes an error of this file.
+func (s *source) bad(off int64, cause error, want, got string) *remora.FormatError {
+	return &remora.FormatError{File: s.name, Offset: s.at(off), Want: want, Got: got, Err: cause}
+}
+
+// placed puts the offset of an error, made by who does not know of streams, where the
+// byte really lies.
+func (s *source) placed(err error) error {
+	if bad, ok := errors.AsType[*remora.FormatError](err); ok && s.place != nil {
+		bad.Offset = s.place(bad.Offset)
+	}
+	return err
+}
+
+// end says where the file ends, and why if that is known.
+func (s *source) end() string {
+	text := fmt.Sprintf("the end of the file at 0x%x", s.size)
+	if s.lost != nil {
+		text += " (" + s.lost.Error() + ")"
+	}
+	return text
+}
+
+// read reads a prefix of buf. Its errors are causes: ErrTruncated where the file ends
+// now, ErrIO where it cannot be read.
+func (s *source) read(buf []byte, off int64) (int, error) {
+	n, err := s.r.ReadAt(buf, off)
+	switch {
+	case n == len(buf):
+		return n, nil
+	case err == nil || err == io.EOF:
+		return n, remora.ErrTruncated
+	}
+	return n, remora.ErrIO
+}
+
+// write writes a prefix of buf.
+func (s *source) write(buf []byte, off int64) (int, error) {
+	n, err := s.w.WriteAt(buf, off)
+	if n < len(buf) || err != nil {
+		return n, remora.ErrIO
+	}
+	return n, nil
+}
+
+// fill fills buf from off, for the reading of headers, and says what was wanted there if
+// that fails.
+func (s *source) fill(buf []byte, off int64, want string) error {
+	if off < 0 || off > s.size || int64(len(buf)) > s.size-off {
+		return s.bad(min(max(off, 0), s.size), remora.ErrTruncated, want, s.end())
+	}
+	n, err := s.r.ReadAt(buf, off)
+	switch {
+	case n == len(buf):
+		return nil
+	case err == nil || err == io.EOF:
+		return s.bad(off+int64(n), remora.ErrTruncated, want, "the end of the file, which has shrunk")
+	}
+	return s.bad(off+int64(n), err, want, err.Error())
+}
+
+// openFile opens a file of an image. What is no regular file is refused without opening
+// it, since a FIFO would wait for a writer.
+func openFile(path string, o *Options) (*source, io.Closer, error) {
+	st, err := os.Stat(path)
+	if err == nil {
+		err = regular(path, st)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	how := os.O_RDONLY
+	if o.Write {
+		how = os.O_RDWR
+	}
+	f, err := os.OpenFile(path, how, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if st, err = f.Stat(); err == nil {
+		err = regular(path, st)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	s := &source{name: path, size: st.Size(), r: f}
+	if o.Write {
+		s.w = f
+	}
+	if o.NoMap {
+		return s, f, nil
+	}
+	m := mapFile(f, s.size)
+	s.r = m
+	return s, m, nil
+}
+
+// regular refuses what is no file with something in it.
+func regular(path string, st fs.FileInfo) error {
+	got := ""
+	switch mode := st.Mode(); {
+	case mode.IsDir():
+		got = "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		got = "a FIFO: an image must be in a file, so save it first"
+	case !mode.IsRegular():
+		got = "a special file"
+	case st.Size() == 0:
+		got = "an empty file"
+	default:
+		return nil
+	}
+	return &remora.FormatError{File: path, Want: anImage, Got: got, Err: remora.ErrUnrecognized}
 }

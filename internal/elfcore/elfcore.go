@@ -28,8 +28,10 @@ type File struct {
 	Type      elf.Type
 	Machine   elf.Machine
 	OSABI     elf.OSABI
-	Sections  int // e_shnum; 0 in the cores of the Linux kernel, 1 with an extended count
+	Flags     uint32 // e_flags; makedumpfile sets bit 0 when the image is incomplete
+	Sections  int    // e_shnum; 0 in the cores of the Linux kernel, 1 with an extended count
 	ProgOff   int64
+	ProgCount int    // headers in the table, PT_NULL counted
 	Progs     []Prog // in file order, without PT_NULL
 
 	r     io.ReaderAt
@@ -139,6 +141,7 @@ func Read(r io.ReaderAt, size int64, name string) (*File, error) {
 	}
 	f.Type = elf.Type(f.order.Uint16(buf[16:]))
 	f.Machine = elf.Machine(f.order.Uint16(buf[18:]))
+	f.Flags = f.order.Uint32(buf[h.shoff+f.WordSize():])
 	f.Sections = int(f.order.Uint16(buf[h.tail+6:]))
 	phoff, shoff := f.Word(buf[h.phoff:]), f.Word(buf[h.shoff:])
 	entry := int(f.order.Uint16(buf[h.tail:]))
@@ -230,6 +233,7 @@ func (f *File) progs(h header, phoff, count uint64) error {
 	if count > MaxProgs {
 		return f.bad(f.ProgOff, remora.ErrCorrupt, fmt.Sprintf("at most %d program headers", MaxProgs), fmt.Sprintf("%d", count))
 	}
+	f.ProgCount = int(count)
 	const piece = 1024
 	buf := make([]byte, min(count, piece)*size)
 	for i := uint64(0); i < count; i += piece {

@@ -84,6 +84,16 @@ func FileSystemOf(fd int) (FileSystem, Errno) {
 	return OnStorage, 0
 }
 
+// FileSystemMagic gives the number that names the kind of file system behind a
+// descriptor (statfs(2), linux/magic.h).
+func FileSystemMagic(fd int) (uint32, Errno) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return 0, errnoOf(err)
+	}
+	return uint32(st.Type), 0 // 32 bits, whatever the width and sign of the field
+}
+
 // ForcedWrite writes through /proc/self/mem to a page of our own that is mapped
 // read-only. OK: this kernel lets /proc/PID/mem ignore protections. EIO: it does
 // not (proc_mem.force_override, CONFIG_PROC_MEM_*).
