@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vmcore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/remora-go/remora"
+)
+
+// bad is the error of something at off of src that is not what it must be.
+func (s *source) bad(off int64, cause error, want, got string) *remora.FormatError {
+	return &remora.FormatError{File: s.name, Offset: s.at(off), Want: want, Got: got, Err: cause}
+}
+
+// end says where src ends, and why if that is known.
+func (s *source) end() string {
+	text := fmt.Sprintf("the end of the file at 0x%x", s.size)
+	if s.lost != nil {
+		text += " (" + s.lost.Error() + ")"
+	}
+	return text
+}
+
+// cut is the error of something at off that lies past the end of src.
+func (s *source) cut(off int64, want string) *remora.FormatError {
+	return s.bad(off, remora.ErrTruncated, want, s.end())
+}
+
+// readSome fills b from off as far as src goes. The error is one of reading.
+func (s *source) readSome(b []byte, off int64) (int, error) {
+	if off < 0 || off >= s.size {
+		return 0, nil
+	}
+	if int64(len(b)) > s.size-off {
+		b = b[:s.size-off]
+	}
+	n, err := s.r.ReadAt(b, off)
+	if n == len(b) || errors.Is(err, io.EOF) || err == nil {
+		return n, nil
+	}
+	return n, s.bad(off+int64(n), err, "bytes that can be read", err.Error())
+}
+
+// load fills b from off, and gives the cause where it cannot: a constant.
+func (s *source) load(b []byte, off int64) error {
+	if off < 0 || off > s.size || int64(len(b)) > s.size-off {
+		return remora.ErrTruncated
+	}
+	if s.lost != nil {
+		// What no record of a stream holds is zeros only if the stream is all there.
+		if f, ok := s.r.(*flat); ok && !f.holds(off, int64(len(b))) {
+			return remora.ErrTruncated
+		}
+	}
+	n, err := s.r.ReadAt(b, off)
+	switch {
+	case n == len(b):
+		return nil
+	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return remora.ErrTruncated // the file has shrunk
+	}
+	if c, ok := err.(remora.Cause); ok {
+		return c
+	}
+	return remora.ErrIO
+}
