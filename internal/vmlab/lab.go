@@ -37,12 +37,13 @@ type Lab struct {
 
 // About is what a moment says of itself.
 type About struct {
-	Machine  Machine
-	Packages []string  // the files that the kernel came in
-	QEMU     string    // its version
-	RAM      []Segment // physical memory, and where it is in the file "ram"
-	CPU      int       // the processor that was in user mode in the witness of role main
-	Tries    int       // stops that it took to find it there
+	Machine   Machine
+	Packages  []string  // the files that the kernel came in
+	QEMU      string    // its version
+	RAM       []Segment // physical memory, and where it is in the file "ram"
+	CPU       int       // the processor that was in user mode in the witness of role main
+	KernelCPU int       // one that was in kernel mode
+	Tries     int       // stops that it took to find it so
 }
 
 // Open gives the moment of a machine, from the cache or made now. It skips the test, or
@@ -104,7 +105,7 @@ func (l *Lab) prepare() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	l.recipe = recipe{machine: l.Machine, kernel: k}
+	l.recipe = recipe{machine: l.Machine, kernel: k, log: l.t.Logf}
 	if l.recipe.dir, err = l.cache.kernel(ctx, k, l.t.Logf); err != nil {
 		testneed.Lacks(l.t, err.Error())
 	}

@@ -98,7 +98,7 @@ func trimTar(name string) error {
 func (r *recipe) keepAbout(l *Live, dir string) error {
 	v := l.guest.qmp.Version()
 	a := About{Machine: r.machine, QEMU: fmt.Sprintf("%d.%d.%d (%s)", v.Major, v.Minor, v.Micro, v.Package),
-		RAM: l.RAM, CPU: l.CPU, Tries: l.Tries}
+		RAM: l.RAM, CPU: l.CPU, KernelCPU: l.KernelCPU, Tries: l.Tries}
 	packages, err := os.ReadFile(r.dir + "/packages")
 	if err != nil {
 		return err
@@ -130,7 +130,8 @@ func (l *Live) keepRegisters(ctx context.Context, dir string) error {
 const translations = 10_000
 
 // keepTranslations asks QEMU for addresses of every sort: a line each, in hexadecimal,
-// with the physical address or -.
+// with the physical address or -, and the processor asked. One in user mode is not let
+// into the kernel's memory on every architecture, so another one is asked about that.
 func (l *Live) keepTranslations(ctx context.Context, dir string) error {
 	truth, err := readTruth(dir + "/truth.tar")
 	if err != nil {
@@ -143,14 +144,18 @@ func (l *Live) keepTranslations(ctx context.Context, dir string) error {
 	defer f.Close()
 	out := bufio.NewWriter(f)
 	for _, va := range addresses(truth, translations) {
-		pa, ok, err := l.Translate(ctx, va)
+		cpu := l.CPU
+		if va>>63 != 0 {
+			cpu = l.KernelCPU
+		}
+		pa, ok, err := l.guest.translate(ctx, cpu, va)
 		switch {
 		case err != nil:
 			return err
 		case ok:
-			fmt.Fprintf(out, "%x %x\n", va, pa)
+			fmt.Fprintf(out, "%x %x %d\n", va, pa, cpu)
 		default:
-			fmt.Fprintf(out, "%x -\n", va)
+			fmt.Fprintf(out, "%x - %d\n", va, cpu)
 		}
 	}
 	return out.Flush()
@@ -191,7 +196,7 @@ func addresses(truth *Truth, n int) []uint64 {
 		}
 	}
 	for len(all) < n { // mostly holes
-		all = append(all, ^uint64(0)<<next(48)|next(1<<47))
+		all = append(all, 0xffff_8000_0000_0000|next(1<<47))
 	}
 	return all
 }

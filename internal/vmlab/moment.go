@@ -27,6 +27,7 @@ type recipe struct {
 	dir     string // of the kernel's files
 	modules []string
 	init    []byte
+	log     func(format string, args ...any)
 }
 
 // run boots a guest into dir: its files stay there.
@@ -59,7 +60,12 @@ func (r *recipe) run(ctx context.Context, dir, mode string, crash map[string][]b
 	if err != nil {
 		return nil, err
 	}
-	return boot(ctx, r.kernel.Arch, args, dir+"/ram", sockets, log)
+	g, err := boot(ctx, r.kernel.Arch, args, dir+"/ram", sockets, log)
+	if err != nil {
+		os.RemoveAll(sockets)
+		return nil, fmt.Errorf("%w; the console:\n%s", err, tail(dir+"/console.log"))
+	}
+	return g, nil
 }
 
 // sparse makes a file of a size without writing to it.
@@ -72,8 +78,22 @@ func sparse(name string, size int64) error {
 	return f.Truncate(size)
 }
 
+// bootTries is how often a guest is booted: an emulated machine can fail in ways that
+// a real one does not. Each failure is in the log of the test.
+const bootTries = 3
+
 // standing boots a guest and stops it in its witness.
-func (r *recipe) standing(ctx context.Context, dir string) (*Live, error) {
+func (r *recipe) standing(ctx context.Context, dir string) (l *Live, err error) {
+	for range bootTries {
+		if l, err = r.standOnce(ctx, dir); err == nil || ctx.Err() != nil {
+			return l, err
+		}
+		r.log("vmlab: %s: a boot failed: %v", r.machine, err)
+	}
+	return nil, err
+}
+
+func (r *recipe) standOnce(ctx context.Context, dir string) (*Live, error) {
 	g, err := r.run(ctx, dir, "witness", nil, nil)
 	if err != nil {
 		return nil, err
@@ -98,15 +118,16 @@ func tail(name string) string {
 
 // Live is a guest that is stopped in user mode in the witness of role main.
 type Live struct {
-	guest *guest
-	file  *os.File
-	RAM   []Segment
-	CPU   int // the processor that the witness is on
-	Tries int // stops that it took
+	guest     *guest
+	file      *os.File
+	RAM       []Segment
+	CPU       int // the processor that the witness is on
+	KernelCPU int // a processor that is in kernel mode
+	Tries     int // stops that it took
 }
 
-// find stops the guest again and again until a processor is in user mode and has the
-// marker page at its address.
+// find stops the guest again and again until one processor is in user mode, with the
+// marker page at its address, and another one in kernel mode.
 func (l *Live) find(ctx context.Context) error {
 	g := l.guest
 	text, err := g.hmp(ctx, 0, "info mtree -f")
@@ -124,10 +145,8 @@ func (l *Live) find(ctx context.Context) error {
 		if err := g.qmp.Execute(ctx, "stop", nil, nil); err != nil {
 			return err
 		}
-		for l.CPU = range cpus {
-			if ok, err := l.inWitness(ctx, l.CPU); ok || err != nil {
-				return err
-			}
+		if ok, err := l.look(ctx); ok || err != nil {
+			return err
 		}
 		if err := g.qmp.Execute(ctx, "cont", nil, nil); err != nil {
 			return err
@@ -136,15 +155,35 @@ func (l *Live) find(ctx context.Context) error {
 	return fmt.Errorf("no processor was in the witness at %d stops", maxTries)
 }
 
-func (l *Live) inWitness(ctx context.Context, cpu int) (bool, error) {
-	registers, err := l.guest.hmp(ctx, cpu, "info registers")
-	if err != nil {
-		return false, err
+// look sets CPU and KernelCPU if there are such now.
+func (l *Live) look(ctx context.Context) (bool, error) {
+	user, kernel := false, false
+	for cpu := range cpus {
+		registers, err := l.guest.hmp(ctx, cpu, "info registers")
+		if err != nil {
+			return false, err
+		}
+		pc, err := programCounter(registers)
+		if err != nil {
+			return false, err
+		}
+		if pc>>63 != 0 {
+			l.KernelCPU, kernel = cpu, true
+			continue
+		}
+		ok, err := l.hasMarker(ctx, cpu)
+		if err != nil {
+			return false, err
+		}
+		if ok {
+			l.CPU, user = cpu, true
+		}
 	}
-	pc, err := programCounter(registers)
-	if err != nil || pc>>63 != 0 {
-		return false, err
-	}
+	return user && kernel, nil
+}
+
+// hasMarker says whether a processor has the marker page at its address.
+func (l *Live) hasMarker(ctx context.Context, cpu int) (bool, error) {
 	pa, ok, err := l.guest.translate(ctx, cpu, witness.Base)
 	if err != nil || !ok {
 		return false, err
@@ -161,9 +200,10 @@ func (l *Live) ReadAt(p []byte, at int64) (int, error) {
 	return physical{l.file, l.RAM}.ReadAt(p, at)
 }
 
-// Translate asks QEMU what the processor in the witness makes of an address (gva2gpa).
-func (l *Live) Translate(ctx context.Context, va uint64) (pa uint64, mapped bool, err error) {
-	return l.guest.translate(ctx, l.CPU, va)
+// Translate asks QEMU what a processor makes of an address (gva2gpa), in the mode that
+// it is in: in user mode it may not be let into the kernel's memory.
+func (l *Live) Translate(ctx context.Context, cpu int, va uint64) (pa uint64, mapped bool, err error) {
+	return l.guest.translate(ctx, cpu, va)
 }
 
 // Registers gives "info registers" of a processor.

@@ -188,9 +188,10 @@ func (t *Truth) VMCOREINFO() map[string]string {
 type Translation struct {
 	VA, PA uint64
 	Mapped bool
+	CPU    int // the processor asked
 }
 
-// readTranslations reads lines of an address and what it is mapped to, or -.
+// readTranslations reads lines of an address, what it is mapped to or -, and who says so.
 func readTranslations(name string) ([]Translation, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -199,10 +200,13 @@ func readTranslations(name string) ([]Translation, error) {
 	var all []Translation
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
-		if len(f) != 2 {
+		if len(f) != 3 {
 			return nil, fmt.Errorf("%s: %q", name, line)
 		}
 		var a Translation
+		if a.CPU, err = strconv.Atoi(f[2]); err != nil {
+			return nil, err
+		}
 		if a.VA, err = strconv.ParseUint(f[0], 16, 64); err != nil {
 			return nil, err
 		}

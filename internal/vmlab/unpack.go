@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -33,10 +34,36 @@ func unpackKernel(ctx context.Context, debs []string, dir string) error {
 			return fmt.Errorf("%s: %w", filepath.Base(deb), err)
 		}
 	}
-	if _, err := os.Stat(dir + "/vmlinuz"); err != nil {
+	vmlinuz, err := os.ReadFile(dir + "/vmlinuz")
+	if err != nil {
 		return errors.New("the packages have no vmlinuz")
 	}
-	return nil
+	image, err := unwrapImage(ctx, vmlinuz)
+	if err != nil || image == nil {
+		return err
+	}
+	return os.WriteFile(dir+"/vmlinuz", image, 0o644)
+}
+
+// unwrapImage takes a kernel out of an EFI program that would decompress it, as QEMU
+// cannot start that by itself. It gives nil where there is none. The header (the
+// kernel's include/linux/pe.h and zboot-header.S): "MZ", at 4 "zimg", at 8 the offset
+// and at 12 the size of the payload, at 24 the name of the compression.
+func unwrapImage(ctx context.Context, b []byte) ([]byte, error) {
+	if len(b) < 64 || string(b[:2]) != "MZ" || string(b[4:8]) != "zimg" {
+		return nil, nil
+	}
+	at, size := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:])
+	if uint64(at)+uint64(size) > uint64(len(b)) {
+		return nil, errors.New("vmlinuz: its payload is outside of it")
+	}
+	codec, _, _ := strings.Cut(string(b[24:56]), "\x00")
+	suffix := map[string]string{"gzip": ".gz", "zstd": ".zst", "zstd22": ".zst", "xzkern": ".xz", "xz": ".xz"}[codec]
+	if suffix == "" {
+		return nil, fmt.Errorf("vmlinuz: compressed with %q", codec)
+	}
+	_, image, err := inflate(ctx, "vmlinuz"+suffix, b[at:][:size])
+	return image, err
 }
 
 func unpackDeb(ctx context.Context, deb, dir string) error {

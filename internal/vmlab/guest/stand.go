@@ -50,7 +50,7 @@ func quieten() {
 		"/proc/sys/vm/compaction_proactiveness":       "0",
 		"/proc/sys/kernel/numa_balancing":             "0",
 		"/sys/kernel/mm/ksm/run":                      "0",
-		"/proc/sys/kernel/kptr_restrict":              "0",
+		"/proc/sys/kernel/kptr_restrict":              "1", // real addresses, for us
 		"/proc/sys/vm/nr_hugepages":                   "2",
 		"/proc/sys/kernel/printk":                     "1",
 		"/proc/sys/kernel/sysrq":                      "1",
