@@ -9,11 +9,18 @@
 //	1234, pid:1234   a live process, or a thread of one
 //	self             this process
 //	core:FILE        an ELF core file of a process
+//	vmcore:FILE[,FILE...]  a kernel image, of one file or of the parts of a split one
 //	FILE             a file whose format is found out
 //
 // A file whose name looks like another form is written as ./NAME. With a prefix the
-// answer of that opener is final. For FILE each format is tried in turn, and only
-// remora.ErrUnrecognized goes on to the next.
+// answer of that opener is final. For FILE each format is tried in turn, core files
+// before kernel images, and only remora.ErrUnrecognized goes on to the next.
+//
+// # Kernel images
+//
+// A kernel image is the memory of the kernel at its virtual addresses, through its page
+// tables: see Kernel. With @phys behind it, it is physical memory: a *vmcore.Image.
+// Where both dump and dump@phys are files, ./dump@phys is the second one.
 //
 // # Errors
 //

@@ -15,6 +15,7 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/proc"
 	"github.com/remora-go/remora/usercore"
+	"github.com/remora-go/remora/vmcore"
 )
 
 // Options say how a target is opened. Nil is the same as the zero Options. What a
@@ -36,6 +37,19 @@ type Options struct {
 	// For core files: see usercore.Options.
 	Files bool
 	Root  string
+
+	// For kernel images: see vmcore.Options. What says of what form an image is has a
+	// file taken for one.
+	Format       vmcore.Format
+	ZeroExcluded bool
+	Base         remora.Addr
+	Hole         remora.Range
+	Segments     []remora.Range
+}
+
+// image says whether the options take a file for a kernel image.
+func (o *Options) image() bool {
+	return o.Format != "" || o.Base != 0 || !o.Hole.Empty() || len(o.Segments) > 0
 }
 
 // Ability is something besides memory that a target may have.
@@ -89,12 +103,15 @@ var openers = [...]opener{
 	{"PID, pid:PID", "a live process", openPID},
 	{"self", "this process", openSelf},
 	{"core:FILE", "an ELF core file of a process", openCore},
+	{"vmcore:FILE[,FILE...]", "a kernel image, of one file or of the parts of a split one; the memory of the kernel", openImage},
 	{"FILE", "a file whose format is found out", openFile},
+	{"IMAGE@phys", "physical memory of a kernel image: behind either of the two", openFile},
 }
 
 // formats are tried in this order for a file.
 var formats = [...]func(path string, o *Options) (remora.Target, error){
 	coreFile,
+	imageFile,
 }
 
 // Forms lists the ways to name a target, each with what it names.
@@ -232,24 +249,32 @@ func coreFile(path string, o *Options) (remora.Target, error) {
 	return c, nil
 }
 
-func openFile(path string, o *Options) (remora.Target, error) {
-	if path == "" {
+func openFile(spec string, o *Options) (remora.Target, error) {
+	if spec == "" {
 		return nil, &SpecError{Why: "no target is named"}
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, &SpecError{Spec: path, Why: "no such file, and no other form", Err: fs.ErrNotExist}
+	path, view := splitView(spec)
+	if !exists(path) {
+		return nil, &SpecError{Spec: spec, Why: "no such file, and no other form", Err: fs.ErrNotExist}
 	}
-	var first error
+	if view != viewKernel || o.image() {
+		return imageFiles([]string{path}, view, o)
+	}
+	var none error
 	for _, open := range formats {
 		t, err := open(path, o)
 		if err == nil || !errors.Is(err, remora.ErrUnrecognized) {
 			return t, err
 		}
-		if first == nil {
-			first = err
-		}
+		none = err
 	}
-	return nil, first
+	// The last format knows most kinds of files by name.
+	if bad, ok := errors.AsType[*remora.FormatError](none); ok {
+		both := *bad
+		both.Want = "a core file or " + bad.Want
+		none = &both
+	}
+	return nil, none
 }
 
 func allDigits(s string) bool {

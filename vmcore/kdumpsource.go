@@ -4,25 +4,10 @@ package vmcore
 
 import (
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/remora-go/remora"
 )
-
-// bad is the error of something at off of src that is not what it must be.
-func (s *source) bad(off int64, cause error, want, got string) *remora.FormatError {
-	return &remora.FormatError{File: s.name, Offset: s.at(off), Want: want, Got: got, Err: cause}
-}
-
-// end says where src ends, and why if that is known.
-func (s *source) end() string {
-	text := fmt.Sprintf("the end of the file at 0x%x", s.size)
-	if s.lost != nil {
-		text += " (" + s.lost.Error() + ")"
-	}
-	return text
-}
 
 // cut is the error of something at off that lies past the end of src.
 func (s *source) cut(off int64, want string) *remora.FormatError {

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernel finds a Linux kernel in physical memory: where its page tables are,
+// and of what form. It takes a Space of physical memory and what is known of the machine
+// as plain data (Hints), and does not know where either came from.
+//
+// # VMCOREINFO
+//
+// A VMCoreInfo is the text that a kernel writes about itself for those who read dumps.
+// Its numbers have no common base: each class of keys has its own, see VMCoreInfo.
+//
+// # Page tables
+//
+// FindTables looks for the page tables of the kernel. It believes no value by itself:
+// a root is taken when the tables below it map the kernel where the kernel says that it
+// is. When none is found the error, a *TablesError, lists all that was tried.
+//
+// # Limits
+//
+// x86-64, arm64 and riscv64. Without VMCOREINFO the page tables are found from the
+// registers of an x86-64 processor alone; memory is not searched.
+package kernel

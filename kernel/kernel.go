@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/xfer"
+	"github.com/remora-go/remora/paging"
+)
+
+// Kernel is the kernel in a physical memory: the Space of its virtual addresses. Its
+// page tables are looked for when they are first needed. Where they are not found every
+// transfer ends in remora.ErrNoTable, and Explain tells all that was tried.
+type Kernel struct {
+	gate  xfer.Gate
+	phys  remora.Space
+	hints Hints
+	info  remora.Info
+	mem   *remora.Memory
+
+	view  atomic.Pointer[paging.View] // nil: not found, or not looked for yet
+	mu    sync.Mutex                  // of the search
+	done  bool                        // it has ended
+	found *Found
+	why   error // nothing was found
+}
+
+var (
+	_ remora.Target     = (*Kernel)(nil)
+	_ remora.Space      = (*Kernel)(nil)
+	_ remora.Translator = (*Kernel)(nil)
+	_ remora.Explainer  = (*Kernel)(nil)
+	_ remora.Mapper     = (*Kernel)(nil)
+	_ xfer.Mover        = lacking{}
+)
+
+// New gives the kernel in phys, which stays open when the Kernel is closed. name is for
+// messages. It does no I/O.
+func New(phys remora.Space, name string, h *Hints) *Kernel {
+	k := &Kernel{phys: phys, hints: *h, info: phys.Info()}
+	k.info.Name = name
+	if n, ok := h.VMCoreInfo.Value("PAGESIZE"); ok && n >= 4096 && n <= 1<<16 && n&(n-1) == 0 {
+		k.info.Granule = min(k.info.Granule, uint32(n))
+	} else {
+		k.info.Granule = min(k.info.Granule, 4096)
+	}
+	k.mem = remora.New(k)
+	return k
+}
+
+// Memory is the memory of the kernel, by virtual addresses. Kernel itself is its Space.
+func (k *Kernel) Memory() *remora.Memory { return k.mem }
+
+// Info gives the facts of the Space.
+func (k *Kernel) Info() remora.Info { return k.info }
+
+// VMCoreInfo is what the kernel says of itself, or nil.
+func (k *Kernel) VMCoreInfo() *VMCoreInfo { return k.hints.VMCoreInfo }
+
+// Tables finds the page tables, once. The end of a context is not kept as an answer.
+func (k *Kernel) Tables(ctx context.Context) (*Found, error) {
+	_, err := k.open(ctx)
+	return k.found, err
+}
+
+// open gives the view through the page tables.
+func (k *Kernel) open(ctx context.Context) (*paging.View, error) {
+	if v := k.view.Load(); v != nil {
+		return v, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.done {
+		return k.view.Load(), k.why
+	}
+	found, err := FindTables(ctx, k.phys, &k.hints)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	k.done, k.found, k.why = true, found, err
+	if err == nil {
+		k.view.Store(paging.New(k.phys, paging.NewTables(k.phys, found.Format, found.Root, nil), &paging.ViewOptions{Name: k.info.Name}))
+	}
+	return k.view.Load(), k.why
+}
+
+// Transfer moves memory through the page tables, and keeps the contract of
+// remora.Space.
+func (k *Kernel) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	if err := k.gate.Admit(op, k.info.Ops, k.info.Writable); err != nil {
+		return xfer.Refuse(segs, err)
+	}
+	defer k.gate.Leave()
+	view, err := k.open(ctx)
+	switch {
+	case err == nil:
+		return view.Transfer(ctx, op, segs)
+	case !errors.Is(err, remora.ErrNoTable):
+		return xfer.Refuse(segs, err)
+	}
+	return xfer.Each(ctx, op, segs, lacking{})
+}
+
+// lacking has no byte of memory.
+type lacking struct{}
+
+func (lacking) Move(context.Context, remora.Op, remora.Addr, []byte) (int, error) {
+	return 0, remora.ErrNoTable
+}
+
+// Translate gives the run of addresses around va, and where in physical memory it lies.
+func (k *Kernel) Translate(ctx context.Context, va remora.Addr) remora.Extent {
+	view, err := k.open(ctx)
+	if err != nil {
+		return remora.Extent{Virt: va, Size: 1, Err: err}
+	}
+	return view.Translate(ctx, va)
+}
+
+// Explain says what the page tables say of a, or why there are none.
+func (k *Kernel) Explain(ctx context.Context, op remora.Op, a remora.Addr, cause error) error {
+	if !errors.Is(cause, remora.ErrFault) || !k.gate.Enter() {
+		return cause
+	}
+	defer k.gate.Leave()
+	view, err := k.open(ctx)
+	if err != nil {
+		return err
+	}
+	return view.Explain(ctx, op, a, cause)
+}
+
+// Regions gives what the page tables map.
+func (k *Kernel) Regions(ctx context.Context) iter.Seq2[remora.Region, error] {
+	return func(yield func(remora.Region, error) bool) {
+		if !k.gate.Enter() {
+			yield(remora.Region{}, fs.ErrClosed)
+			return
+		}
+		defer k.gate.Leave()
+		view, err := k.open(ctx)
+		if err != nil {
+			yield(remora.Region{}, err)
+			return
+		}
+		for r, err := range view.Regions(ctx) {
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// Close waits for running calls. The physical memory stays open.
+func (k *Kernel) Close() error {
+	k.gate.Close()
+	return nil
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+
+	"github.com/remora-go/remora"
+)
+
+// Layout is where a kernel has physical memory mapped that lies in one piece. What is
+// not known is left out.
+type Layout struct {
+	// Direct says that physical address 0 is, or would be, at DirectBase, and all other
+	// memory behind it.
+	Direct     bool
+	DirectBase remora.Addr
+	// Image is the kernel's own image.
+	Image []Piece
+}
+
+// Piece is a run of physical addresses, and where it is mapped.
+type Piece struct {
+	remora.Range
+	Virt remora.Addr
+}
+
+// imageAlign is what the kernel's image is aligned to at least: what lies before _stext
+// up to there is a part of it.
+const imageAlign = 2 << 20
+
+// Layout finds out the layout by the page tables.
+func (k *Kernel) Layout(ctx context.Context) (*Layout, error) {
+	found, err := k.Tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &Layout{}
+	stext, ok := k.hints.VMCoreInfo.Symbol("_stext")
+	if found.Image && ok {
+		l.Image = k.imageAt(ctx, stext)
+	}
+	if len(l.Image) == 0 {
+		return l, ctx.Err()
+	}
+	// The kernel's image is in the direct map as well, which proves a base.
+	text := l.Image[0].Start
+	for _, base := range k.directBases(ctx, text) {
+		if e := k.Translate(ctx, base+text); e.Err == nil && e.Phys+(base+text-e.Virt) == text {
+			l.Direct, l.DirectBase = true, base
+			break
+		}
+	}
+	return l, ctx.Err()
+}
+
+// imageAt follows the kernel's image up from _stext as long as it lies in one piece.
+func (k *Kernel) imageAt(ctx context.Context, stext remora.Addr) []Piece {
+	first := stext &^ (imageAlign - 1)
+	e := k.Translate(ctx, first)
+	if e.Err != nil {
+		first = stext
+		e = k.Translate(ctx, first)
+	}
+	if e.Err != nil {
+		return nil
+	}
+	p := Piece{Virt: first, Range: remora.Range{Start: e.Phys + (first - e.Virt)}}
+	for e.Err == nil && p.Size < x86ImageSize && ctx.Err() == nil {
+		next := e.Virt + remora.Addr(e.Size)
+		p.Size = uint64(next - first)
+		if next == 0 {
+			break
+		}
+		if e = k.Translate(ctx, next); e.Err == nil && e.Phys+(next-e.Virt) != p.Start+(next-first) {
+			break
+		}
+	}
+	return []Piece{p}
+}
+
+// directBases gives where the direct map may begin: as the kernel has it, or, on x86-64,
+// as the lowest mapping of its half.
+func (k *Kernel) directBases(ctx context.Context, text remora.Addr) (all []remora.Addr) {
+	info := k.hints.VMCoreInfo
+	if offset, ok := info.Number("PHYS_OFFSET"); ok {
+		if bits, ok := info.Number("VA_BITS"); ok && bits > 32 && bits < 64 {
+			all = append(all, remora.Addr(-(uint64(1)<<bits)-offset), remora.Addr(-(uint64(1)<<(bits-1))-offset))
+		}
+	}
+	if offset, ok := info.Number("PAGE_OFFSET"); ok {
+		if base, ok := info.Number("phys_ram_base"); ok {
+			all = append(all, remora.Addr(offset-base))
+		}
+	}
+	if _, ok := info.Number("phys_base"); !ok {
+		return all
+	}
+	// The direct map is aligned to what an entry of the third level maps.
+	const align = 1 << 30
+	a, tries := remora.Addr(1)<<63, 0
+	for ; a != 0 && a < x86Image && tries < 1<<16 && ctx.Err() == nil; tries++ {
+		e := k.Translate(ctx, a)
+		if base := e.Virt - e.Phys; e.Err == nil && base%align == 0 && base+text > base {
+			return append(all, base)
+		}
+		a = e.Virt + remora.Addr(e.Size)
+	}
+	return all
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"debug/elf"
+	"fmt"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/paging"
+)
+
+// FindTables finds the page tables of the kernel in physical memory. Where no tables
+// stand up to the check the error is a *TablesError; a context's error comes as it is.
+func FindTables(ctx context.Context, phys remora.Space, h *Hints) (*Found, error) {
+	f := &finder{ctx: ctx, phys: phys, h: h, info: h.VMCoreInfo}
+	switch m := h.machine(); m {
+	case elf.EM_X86_64:
+		f.x86()
+	case elf.EM_AARCH64:
+		f.arm64()
+	case elf.EM_RISCV:
+		f.riscv()
+	case elf.EM_NONE:
+		f.no("VMCOREINFO or registers: there are none")
+	default:
+		f.no("page tables of %v are not known", m)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if f.found == nil {
+		return nil, &TablesError{f.tried}
+	}
+	return f.found, nil
+}
+
+// finder is one search.
+type finder struct {
+	ctx   context.Context
+	phys  remora.Space
+	h     *Hints
+	info  *VMCoreInfo
+	tried []string
+	found *Found
+}
+
+func (f *finder) no(format string, args ...any) {
+	f.tried = append(f.tried, fmt.Sprintf(format, args...))
+}
+
+// over says that the search has ended.
+func (f *finder) over() bool { return f.found != nil || f.ctx.Err() != nil }
+
+// attempt is a root to be tried, with tables of a format.
+type attempt struct {
+	format *paging.Format
+	root   uint64
+	from   string
+	// base is what the kernel's image lies at in physical memory less its virtual
+	// address; fixed says that it is known.
+	base  uint64
+	fixed bool
+}
+
+// landmarks are symbols of the kernel's image, in the order of their worth.
+var landmarks = [...]string{"_stext", "swapper_pg_dir", "init_top_pgt"}
+
+// try looks whether the tables map the kernel's image where it is. Where the base is not
+// known, all landmarks must agree on one.
+func (f *finder) try(a attempt) bool {
+	if f.over() {
+		return true
+	}
+	name := fmt.Sprintf("root %s (%s; %v)", hex(a.root), a.from, a.format)
+	tables := paging.NewTables(f.phys, a.format, remora.Addr(a.root), nil)
+	seen := ""
+	for _, l := range landmarks {
+		va, ok := f.info.Symbol(l)
+		if !ok {
+			continue
+		}
+		e := tables.Translate(f.ctx, va)
+		if e.Err != nil {
+			f.no("%s: %s at %v: %v", name, l, va, tables.Explain(f.ctx, remora.Read, va, e.Err))
+			return false
+		}
+		pa := uint64(e.Phys + (va - e.Virt))
+		if base := pa - uint64(va); !a.fixed {
+			a.base, a.fixed = base, true
+		} else if base != a.base {
+			f.no("%s: %s at %v lies at %s, not at %s", name, l, va, hex(pa), hex(uint64(va)+a.base))
+			return false
+		}
+		if seen == "" {
+			seen = fmt.Sprintf("%s at %v lies at %s", l, va, hex(pa))
+		}
+	}
+	if seen == "" {
+		f.no("%s: VMCOREINFO names no symbol to check it by", name)
+		return false
+	}
+	f.found = &Found{Format: a.format, Root: remora.Addr(a.root), How: a.from + "; " + seen, Image: true, ImageBase: a.base}
+	return true
+}
+
+// symbolRoots gives the symbols that the top table has.
+func (f *finder) symbolRoots() (va uint64, name string, ok bool) {
+	for _, name := range []string{"swapper_pg_dir", "init_top_pgt"} {
+		if a, ok := f.info.Symbol(name); ok {
+			return uint64(a), name, true
+		}
+	}
+	return 0, "", false
+}
+
+// numbers gives the first of the numbers that VMCOREINFO has, with its name.
+func (f *finder) number(name string) (Value, bool) {
+	n, ok := f.info.Number(name)
+	return Value{n, "NUMBER(" + name + ")"}, ok
+}
+
+// arm64 follows swapper_pg_dir. The size of addresses is that of run time, which
+// TCR_EL1.T1SZ tells, but for pages of 64 KiB.
+func (f *finder) arm64() {
+	va, name, ok := f.symbolRoots()
+	offset, known := f.number("kimage_voffset")
+	if !ok || !known {
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(kimage_voffset): VMCOREINFO lacks them")
+		return
+	}
+	shifts := []int{12, 16, 14}
+	if n, ok := f.info.Value("PAGESIZE"); ok {
+		for _, s := range shifts {
+			if n == 1<<s {
+				shifts = []int{s}
+			}
+		}
+	}
+	from := fmt.Sprintf("SYMBOL(%s) less NUMBER(kimage_voffset) %s", name, hex(offset.N))
+	for _, shift := range shifts {
+		var bits []Value
+		if n, ok := f.number("TCR_EL1_T1SZ"); ok {
+			bits = append(bits, Value{64 - n.N, n.From})
+		}
+		if n, ok := f.number("VA_BITS"); ok {
+			bits = append(bits, n)
+			if shift == 16 {
+				bits[0], bits[len(bits)-1] = bits[len(bits)-1], bits[0]
+			}
+		}
+		if len(bits) == 0 {
+			bits = []Value{{48, "by default"}, {39, "by default"}}
+		}
+		for _, b := range bits {
+			format, err := paging.ARM64(paging.ARM64Options{PageShift: shift, VABits: int(min(b.N, 1<<16)), LPA2: b.N == 52 && shift != 16, Kernel: f.info.Version()})
+			if err != nil {
+				f.no("%s %d: %v", b.From, b.N, err)
+				continue
+			}
+			if f.try(attempt{format: format, root: va - offset.N, from: from, base: -offset.N, fixed: true}) {
+				return
+			}
+		}
+	}
+}
+
+// riscv follows swapper_pg_dir, and then satp, which is that of one processor.
+func (f *finder) riscv() {
+	var bits []Value
+	satp, hasSatp := f.number("satp")
+	if n, ok := f.number("VA_BITS"); ok {
+		bits = append(bits, n)
+	} else if mode := satp.N >> 60; hasSatp && mode >= 8 && mode <= 10 {
+		bits = append(bits, Value{39 + 9*(mode-8), satp.From})
+	} else {
+		bits = []Value{{48, "by default"}, {39, "by default"}, {57, "by default"}}
+	}
+	va, name, ok := f.symbolRoots()
+	offset, known := f.number("va_kernel_pa_offset")
+	if (!ok || !known) && !hasSatp {
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(va_kernel_pa_offset), or NUMBER(satp): VMCOREINFO lacks them")
+		return
+	}
+	for _, b := range bits {
+		format, err := paging.RISCV(paging.RISCVOptions{VABits: int(min(b.N, 1<<16)), Kernel: f.info.Version()})
+		if err != nil {
+			f.no("%s %d: %v", b.From, b.N, err)
+			continue
+		}
+		if ok && known && f.try(attempt{format: format, root: va - offset.N,
+			from: fmt.Sprintf("SYMBOL(%s) less NUMBER(va_kernel_pa_offset) %s", name, hex(offset.N)), base: -offset.N, fixed: true}) {
+			return
+		}
+		if hasSatp && f.try(attempt{format: format, root: satp.N & (1<<44 - 1) << 12, from: "NUMBER(satp)", base: -offset.N, fixed: known}) {
+			return
+		}
+	}
+}
+
+// mapped counts the bytes of r that the tables map.
+func mapped(ctx context.Context, t remora.Translator, r remora.Range) (n uint64) {
+	for a := r.Start; ; {
+		e := t.Translate(ctx, a)
+		if e.Size == 0 || ctx.Err() != nil {
+			return n
+		}
+		part := remora.Range{Start: e.Virt, Size: e.Size}.Intersect(remora.Range{Start: a, Size: uint64(r.Last()-a) + 1})
+		if e.Err == nil {
+			n += part.Size
+		}
+		if part.Last() >= r.Last() {
+			return n
+		}
+		a = part.Last() + 1
+	}
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/kernel"
+	"github.com/remora-go/remora/vmcore"
+)
+
+// Kernel is a kernel image as a target. Its Memory is that of the kernel, at virtual
+// addresses; Image has physical memory.
+type Kernel struct {
+	*kernel.Kernel
+	Image *vmcore.Image
+}
+
+var (
+	_ remora.Target     = (*Kernel)(nil)
+	_ remora.Mapper     = (*Kernel)(nil)
+	_ remora.Translator = (*Kernel)(nil)
+	_ remora.Describer  = (*Kernel)(nil)
+)
+
+// openedKernel gives the kernel in an image, and keeps the image: closing the one closes
+// the other. name is for messages.
+func openedKernel(img *vmcore.Image, name string) *Kernel {
+	m := img.Meta()
+	h := &kernel.Hints{Machine: m.Machine}
+	if m.VMCoreInfo != nil {
+		h.VMCoreInfo = kernel.ParseVMCoreInfo(m.VMCoreInfo)
+	}
+	if m.HasBase {
+		h.PhysBase = append(h.PhysBase, kernel.Value{N: m.PhysBase, From: "the image"})
+	}
+	for _, c := range m.CPUs {
+		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Regs: c.Regs})
+	}
+	return &Kernel{kernel.New(img, filepath.Base(name), h), img}
+}
+
+// Close closes the image.
+func (k *Kernel) Close() error { return errors.Join(k.Kernel.Close(), k.Image.Close()) }
+
+// Describe says what the image is, and where the page tables are.
+func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
+	facts, err := k.Image.Describe(ctx)
+	if err != nil {
+		return facts, err
+	}
+	found, why := k.Tables(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return facts, ctx.Err()
+	case why != nil:
+		facts = append(facts, remora.Fact{Key: "page tables", Value: why.Error()})
+	default:
+		facts = append(facts,
+			remora.Fact{Key: "page tables", Value: fmt.Sprintf("%v, the top one at %v", found.Format, found.Root)},
+			remora.Fact{Key: "found by", Value: found.How})
+	}
+	return facts, nil
+}
+
+// imagePrefix is before files that are taken for kernel images.
+const imagePrefix = "vmcore:"
+
+// openImage opens "vmcore:FILE[,FILE...]".
+func openImage(spec string, o *Options) (remora.Target, error) {
+	rest, ok := strings.CutPrefix(spec, imagePrefix)
+	if !ok {
+		return nil, errNotThis
+	}
+	path, view := splitView(rest)
+	files := []string{path}
+	if !exists(path) {
+		files = strings.Split(path, ",")
+	}
+	for _, f := range files {
+		if f == "" {
+			return nil, &SpecError{Spec: spec, Why: "no file is named"}
+		}
+	}
+	return imageFiles(files, view, o)
+}
+
+// The views of a kernel image, as they are written behind an @.
+const (
+	viewPhys   = "phys"
+	viewKernel = ""
+)
+
+// splitView takes apart FILE@VIEW. A file whose name ends as a view does is written as
+// ./NAME where there is another one without that end.
+func splitView(spec string) (path, view string) {
+	at := strings.LastIndexByte(spec, '@')
+	if at <= 0 || spec[at+1:] != viewPhys && !allDigits(spec[at+1:]) {
+		return spec, viewKernel
+	}
+	path, view = spec[:at], spec[at+1:]
+	if exists(spec) && (strings.HasPrefix(spec, "./") || !exists(path)) {
+		return spec, viewKernel
+	}
+	return path, view
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// imageFiles opens a kernel image of one file, or of the parts of one.
+func imageFiles(files []string, view string, o *Options) (remora.Target, error) {
+	if view != viewPhys && view != viewKernel {
+		return nil, fmt.Errorf("%s@%s: the memory of a process in a kernel image cannot be opened yet: %w", files[0], view, errors.ErrUnsupported)
+	}
+	img, err := vmcore.Open(files[0], &vmcore.Options{
+		Format: o.Format, Parts: files[1:], Write: o.Write, ZeroExcluded: o.ZeroExcluded,
+		Base: o.Base, Hole: o.Hole, Segments: o.Segments,
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case view == viewPhys:
+		return img, nil
+	}
+	return openedKernel(img, files[0]), nil
+}
+
+// imageFile is imageFiles for one.
+func imageFile(path string, o *Options) (remora.Target, error) {
+	return imageFiles([]string{path}, viewKernel, o)
+}
+
+// Content gives what there is to write a kernel image of t: all of an image, or of
+// another target what it has mapped, at its own addresses. A target that is neither is
+// an error that Is errors.ErrUnsupported.
+func Content(ctx context.Context, t remora.Target) (*vmcore.Content, error) {
+	if k, ok := t.(*Kernel); ok {
+		return k.content(ctx)
+	}
+	if img, ok := t.(*vmcore.Image); ok {
+		return openedKernel(img, img.Info().Name).content(ctx)
+	}
+	m, ok := remora.As[remora.Mapper](t)
+	if !ok {
+		return nil, fmt.Errorf("%s: it has no list of what is there: %w", t.Memory().Info().Name, errors.ErrUnsupported)
+	}
+	in := t.Memory().Info()
+	c := &vmcore.Content{Space: t.Memory(), Meta: vmcore.Meta{WordSize: int(in.PtrSize), BigEndian: in.BigEndian, Level: -1}}
+	c.Runs = func(ctx context.Context) iter.Seq2[vmcore.Run, error] {
+		return func(yield func(vmcore.Run, error) bool) {
+			for r, err := range m.Regions(ctx) {
+				run := vmcore.Run{Range: r.Range}
+				if r.Perm&remora.PermRead == 0 {
+					run.Err = remora.ErrNotSaved
+				}
+				if !yield(run, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+	return c, nil
+}
+
+// content adds to what the image knows what its kernel does.
+func (k *Kernel) content(ctx context.Context) (*vmcore.Content, error) {
+	c := k.Image.Content()
+	c.PhysBase = c.Meta.PhysBase
+	if n, ok := k.VMCoreInfo().Number("phys_base"); ok {
+		c.PhysBase = n
+	}
+	l, err := k.Layout(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil: // an image can be written without
+		return c, nil
+	}
+	c.Direct, c.DirectBase = l.Direct, l.DirectBase
+	for _, p := range l.Image {
+		c.Kernel = append(c.Kernel, vmcore.Mapped(p))
+	}
+	return c, nil
+}
