@@ -127,7 +127,7 @@ func (c *Cache) get(t ticket, a remora.Addr, n int) *table {
 	set := c.set(a)
 	for i := range set {
 		k := set[i].Load()
-		if k != nil && k.at == a && len(k.raw) == n && k.epoch == t.epoch {
+		if k != nil && k.at == a && len(k.buf) == n*8 && k.epoch == t.epoch {
 			if !k.used.Load() {
 				k.used.Store(true)
 			}
@@ -158,7 +158,7 @@ func (c *Cache) load(ctx context.Context, t ticket, a remora.Addr, n int) *table
 // keep keeps k in place of a table of its set that was not used lately, and lets
 // others go until all fit.
 func (c *Cache) keep(t ticket, k *kept) {
-	size := len(k.raw) * 8
+	size := len(k.buf)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.holds(t) {
@@ -176,7 +176,7 @@ func (c *Cache) keep(t ticket, k *kept) {
 	for pass := 0; victim < 0; pass++ {
 		for i := range set {
 			old := set[i].Load()
-			if old == nil || pass > 0 && !old.used.Swap(false) || old.at == k.at && len(old.raw) == len(k.raw) {
+			if old == nil || pass > 0 && !old.used.Swap(false) || old.at == k.at && len(old.buf) == len(k.buf) {
 				victim = i
 				break
 			}
@@ -193,10 +193,10 @@ func (c *Cache) keep(t ticket, k *kept) {
 
 func (c *Cache) swap(slot *atomic.Pointer[kept], k *kept) {
 	if old := slot.Swap(k); old != nil {
-		c.bytes -= len(old.raw) * 8
+		c.bytes -= len(old.buf)
 	}
 	if k != nil {
-		c.bytes += len(k.raw) * 8
+		c.bytes += len(k.buf)
 	}
 }
 

@@ -14,10 +14,10 @@ func (t *Tables) missing(tb *table, p *place) remora.Extent {
 }
 
 // extent gives the run around the entry e at p, on a path with rights may.
-func (t *Tables) extent(tb *table, p *place, e Entry, may rights) remora.Extent {
-	first, end := t.around(tb, p, &e)
+func (t *Tables) extent(tb *table, p *place, e *Entry, may rights) remora.Extent {
+	first, end := t.around(tb, p, e)
 	x := p.extent(t.f, first, end)
-	x.Raw, x.Err = tb.raw[first], e.Err()
+	x.Raw, x.Err = tb.word(first), e.Err()
 	if x.Err == nil {
 		shift := t.f.shift[p.level]
 		x.Phys = e.at(p.index, shift) - remora.Addr(p.index-first)<<shift
@@ -41,10 +41,10 @@ func (t *Tables) around(tb *table, p *place, e *Entry) (first, end int) {
 			lo = max(lo, g.end)
 		}
 	}
-	for end < hi && t.alike(p, e, tb.raw[end], end) {
+	for end < hi && t.alike(p, e, tb.word(end), end) {
 		end++
 	}
-	for first > lo && t.alike(p, e, tb.raw[first-1], first-1) {
+	for first > lo && t.alike(p, e, tb.word(first-1), first-1) {
 		first--
 	}
 	return first, end
@@ -69,7 +69,8 @@ func (t *Tables) alike(p *place, e *Entry, raw uint64, i int) bool {
 	if raw == 0 {
 		return false
 	}
-	o := t.decode(p, raw)
+	var o Entry
+	t.decode(&o, p, raw)
 	if o.Kind != e.Kind || o.rights != e.rights {
 		return false
 	}

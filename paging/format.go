@@ -20,7 +20,8 @@ type Format struct {
 	split  bool                // one root serves both halves of the address space
 	shift  [maxLevels + 1]uint // of what one entry of a level maps
 	width  [maxLevels + 1]uint // bits of the index into a table of a level
-	leaf   uint                // levels that may map memory, a bit each
+	names  [maxLevels + 1]string
+	leaf   uint // levels that may map memory, a bit each
 
 	ignored  uint64 // riscv: bits that do not count, T-Head's memory types
 	physical uint64 // x86: bits of an entry that hold an address
@@ -69,19 +70,18 @@ func (f *Format) PageSize() uint64 { return 1 << f.shift[1] }
 // LevelName gives the name that Linux has for the entries of a level: "PTE" for
 // level 1, "PGD" for the highest.
 func (f *Format) LevelName(level int) string {
-	switch {
-	case level == f.levels:
-		return "PGD"
-	case level >= 1 && level <= 4:
-		return [...]string{"PTE", "PMD", "PUD", "P4D"}[level-1]
+	if level < 1 || level > f.levels {
+		return fmt.Sprintf("level %d", level)
 	}
-	return fmt.Sprintf("level %d", level)
+	return f.names[level]
 }
 
 // setLevels lays out n levels for addresses of va bits and pages of 1<<page bytes:
 // each table is a page of 8-byte entries, and the top one takes what bits remain.
 func (f *Format) setLevels(n int, va, page uint) {
 	f.levels, f.va = n, va
+	f.names = [...]string{"", "PTE", "PMD", "PUD", "P4D", ""}
+	f.names[n] = "PGD"
 	at := page
 	for l := 1; l <= n; l++ {
 		f.shift[l], f.width[l] = at, min(page-3, va-at)
@@ -108,24 +108,30 @@ func (f *Format) mayMap(level int) bool { return f.leaf&(1<<level) != 0 }
 // Decode says what an entry of a level means. Only Tables know what lies around
 // it: which half of the space it is in, and where memory is.
 func (f *Format) Decode(level int, raw uint64) Entry {
-	e := Entry{Level: level, Raw: raw}
+	var e Entry
 	if level < 1 || level > f.levels {
+		e.Level, e.Raw = level, raw
 		return e.corrupt("there is no such level")
 	}
-	e.Name, e.Size = f.LevelName(level), f.entrySize(level)
+	f.decode(&e, level, raw)
+	return e
+}
+
+// decode makes e the entry raw of a level that there is.
+func (f *Format) decode(e *Entry, level int, raw uint64) {
+	*e = Entry{Level: level, Raw: raw, Name: f.names[level], Size: f.entrySize(level)}
 	if raw == 0 {
-		return e
+		return
 	}
 	switch f.arch {
 	case archX86:
-		f.decodeX86(&e)
+		f.decodeX86(e)
 	case archARM64:
-		f.decodeARM64(&e)
+		f.decodeARM64(e)
 	default:
-		f.decodeRISCV(&e)
+		f.decodeRISCV(e)
 	}
 	e.Perm = e.rights.perm()
-	return e
 }
 
 // maps makes e a mapping of the memory at phys, if it may be one at its level.

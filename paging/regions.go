@@ -108,9 +108,10 @@ func (l *lister) table(at remora.Addr, level int, base remora.Addr, may rights) 
 
 // entries lists what the entries of tb map, and sums it up in s.
 func (l *lister) entries(tb *table, p place, may rights, s *summary) {
+	var e Entry
 	for i := p.lo; i < p.hi && !l.ended; {
 		p.index = i
-		e, err := l.t.entry(tb, &p)
+		err := l.t.entry(&e, tb, &p)
 		x := p.extent(l.t.f, i, i+1)
 		switch {
 		case err != nil:
@@ -123,7 +124,7 @@ func (l *lister) entries(tb *table, p place, may rights, s *summary) {
 			s.uniform = s.uniform && below.uniform
 			s.add(i == p.lo, below.mapped, below.perm)
 		default:
-			x = l.t.extent(tb, &p, e, may)
+			x = l.t.extent(tb, &p, &e, may)
 			if x.Err == nil {
 				l.add(remora.Region{Range: remora.Range{Start: x.Virt, Size: x.Size}, Perm: x.Perm})
 			}

@@ -100,7 +100,7 @@ func (f *Format) decodeSwap(e *Entry) {
 	switch {
 	case e.Raw&s.zero != 0:
 		*e = e.corrupt("neither present, nor PROT_NONE, nor swap")
-	case !f.mayMap(e.Level):
+	case !f.mayMap(e.Level) || e.Level > mostHuge:
 		*e = e.corrupt("not empty and not present, at a level that maps no memory")
 	case kind == KindCorrupt:
 		*e = e.corrupt("there is no such swap type")

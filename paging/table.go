@@ -16,7 +16,7 @@ import (
 // table is a page table as it was read.
 type table struct {
 	at      remora.Addr
-	raw     []uint64
+	buf     []byte
 	gaps    []gap // what could not be read, in order
 	passing bool  // a gap may be none the next time
 }
@@ -26,6 +26,9 @@ type gap struct {
 	first, end int
 	err        error // the cause, with the physical fault if it is one
 }
+
+// word gives entry i.
+func (t *table) word(i int) uint64 { return binary.LittleEndian.Uint64(t.buf[i*8:]) }
 
 // gapAt gives the gap that entry i is in, or nil.
 func (t *table) gapAt(i int) *gap {
@@ -41,7 +44,6 @@ func (t *table) gapAt(i int) *gap {
 type reader struct {
 	seg   [1]remora.Seg
 	parts []remora.Seg
-	buf   []byte
 	own   table
 }
 
@@ -51,64 +53,46 @@ var readers = sync.Pool{New: func() any { return new(reader) }}
 // not bring all in one more, of the parts that may be there still. An entry that can
 // be read is, whatever lies around it.
 func (t *table) read(ctx context.Context, phys remora.Space, n int, r *reader) {
-	if cap(t.raw) < n {
-		t.raw = make([]uint64, n)
+	if cap(t.buf) < n*8 {
+		t.buf = make([]byte, n*8)
 	}
-	t.raw, t.gaps, t.passing = t.raw[:n], t.gaps[:0], false
-	if cap(r.buf) < n*8 {
-		r.buf = make([]byte, n*8)
-	}
-	buf := r.buf[:n*8]
-	r.seg[0] = remora.Seg{Addr: t.at, Buf: buf}
+	t.buf, t.gaps, t.passing = t.buf[:n*8], t.gaps[:0], false
+	r.seg[0] = remora.Seg{Addr: t.at, Buf: t.buf}
 	phys.Transfer(ctx, remora.Read, r.seg[:])
 	moved, err := r.seg[0].N, r.seg[0].Err
 	r.seg[0] = remora.Seg{}
-	t.take(buf[:moved], 0)
-	switch first := moved / 8; {
+	switch {
 	case err == nil:
 	case !errors.Is(err, remora.ErrFault):
-		t.gaps, t.passing = append(t.gaps, gap{first, n, err}), true
+		t.gaps, t.passing = append(t.gaps, gap{moved / 8, n, err}), true
 	default:
-		t.rest(ctx, phys, first, moved, err, r)
+		t.rest(ctx, phys, n, moved, err, r)
 	}
 }
 
-// take decodes whole entries from buf, the first of which is number i.
-func (t *table) take(buf []byte, i int) {
-	for ; len(buf) >= 8; i++ {
-		t.raw[i] = binary.LittleEndian.Uint64(buf)
-		buf = buf[8:]
-	}
-}
-
-// rest reads what lies behind a fault at byte moved, which entry first is missing
-// for: the parts whose accessibility may be another, all in one call.
-func (t *table) rest(ctx context.Context, phys remora.Space, first, moved int, cause error, r *reader) {
-	n := len(t.raw)
+// rest reads what lies behind a fault at byte moved of a table of n entries: the
+// parts whose accessibility may be another, all in one call.
+func (t *table) rest(ctx context.Context, phys remora.Space, n, moved int, cause error, r *reader) {
 	step := max(uint64(phys.Info().Granule), 8)
 	next := func(i int) int { // the first entry of the granule behind that of entry i
-		a := uint64(t.at) + uint64(i)*8
-		left := step - a%step
+		left := step - (uint64(t.at)+uint64(i)*8)%step
 		return int(min(uint64(n-i), (left+7)/8)) + i
 	}
-	t.miss(ctx, phys, gap{first, next(moved / 8), cause}, moved)
+	from := next(moved / 8)
+	t.miss(ctx, phys, gap{moved / 8, from, cause}, moved)
 	r.parts = r.parts[:0]
-	from := t.gaps[0].end
 	for i := from; i < n; i = next(i) {
-		r.parts = append(r.parts, remora.Seg{Addr: t.at + remora.Addr(i*8), Buf: r.buf[i*8 : next(i)*8]})
+		r.parts = append(r.parts, remora.Seg{Addr: t.at + remora.Addr(i*8), Buf: t.buf[i*8 : next(i)*8]})
 	}
 	if len(r.parts) == 0 {
 		return
 	}
 	phys.Transfer(ctx, remora.Read, r.parts)
-	i := from
 	for k := range r.parts {
-		s := &r.parts[k]
-		t.take(s.Buf[:s.N], i)
-		if end := i + len(s.Buf)/8; s.Err != nil {
-			t.miss(ctx, phys, gap{i + s.N/8, end, s.Err}, i*8+s.N)
+		if s := &r.parts[k]; s.Err != nil {
+			first := int(s.Addr-t.at) / 8
+			t.miss(ctx, phys, gap{first + s.N/8, first + len(s.Buf)/8, s.Err}, first*8+s.N)
 		}
-		i += len(s.Buf) / 8
 	}
 	clear(r.parts)
 }

@@ -226,19 +226,20 @@ func (p *place) extent(f *Format, first, end int) remora.Extent {
 // It ends, whatever the tables hold: level 1 leads to no table.
 func (t *Tables) walk(ctx context.Context, va remora.Addr, k ticket, r *reader, steps *[]Step) (remora.Extent, bool) {
 	at, may, lasting := t.root, allRights, true
+	var e Entry
 	for level := t.f.levels; ; level-- {
 		tb := t.load(ctx, k, at, level, r)
 		lasting = lasting && !tb.passing
 		p := t.place(level, va)
-		e, err := t.entry(tb, &p)
+		err := t.entry(&e, tb, &p)
 		if steps != nil {
-			*steps = append(*steps, t.step(tb, &p, e, err))
+			*steps = append(*steps, t.step(tb, &p, &e, err))
 		}
 		switch {
 		case err != nil:
 			return t.missing(tb, &p), lasting
 		case e.Kind != KindTable:
-			return t.extent(tb, &p, e, may), lasting
+			return t.extent(tb, &p, &e, may), lasting
 		}
 		may &= e.rights
 		at = e.Phys
@@ -254,38 +255,38 @@ func (t *Tables) load(ctx context.Context, k ticket, at remora.Addr, level int, 
 	return &r.own
 }
 
-// entry decodes the entry at p, or gives the error of the gap it is in.
-func (t *Tables) entry(tb *table, p *place) (Entry, error) {
+// entry makes e the entry at p, or gives the error of the gap it is in.
+func (t *Tables) entry(e *Entry, tb *table, p *place) error {
 	if tb.gaps != nil {
 		if g := tb.gapAt(p.index); g != nil {
-			return Entry{}, g.err
+			return g.err
 		}
 	}
-	return t.decode(p, tb.raw[p.index]), nil
+	t.decode(e, p, tb.word(p.index))
+	return nil
 }
 
 // decode is Format.Decode with what the Tables know.
-func (t *Tables) decode(p *place, raw uint64) Entry {
-	e := t.f.Decode(p.level, raw)
+func (t *Tables) decode(e *Entry, p *place, raw uint64) {
+	t.f.decode(e, p.level, raw)
 	switch e.Kind {
 	case KindProtNone:
 		if t.ram != nil && t.f.arch == archX86 && !t.ram(e.Phys) {
-			if o := t.f.turned(e); t.ram(o.Phys) {
-				return o
+			if turned := t.f.turned(e); t.ram(turned) {
+				e.Phys = turned
 			}
 		}
 	case KindSwap, KindMigration, KindPoison, KindDevice, KindMarker:
 		if p.base+remora.Addr(p.lo)<<t.f.shift[p.level] >= middle {
-			return Entry{Kind: KindInvalid, Level: e.Level, Name: e.Name, Raw: raw, Size: t.f.entrySize(p.level)}
+			*e = Entry{Kind: KindInvalid, Level: e.Level, Name: e.Name, Raw: raw, Size: t.f.entrySize(p.level)}
 		}
 	}
-	return e
 }
 
-func (t *Tables) step(tb *table, p *place, e Entry, err error) Step {
+func (t *Tables) step(tb *table, p *place, e *Entry, err error) Step {
 	s := Step{Level: p.level, Name: t.f.LevelName(p.level), Table: tb.at, Index: p.index, At: tb.at + remora.Addr(p.index*8), Err: err}
 	if err == nil {
-		s.Raw, s.Entry, s.Err = e.Raw, e, e.Err()
+		s.Raw, s.Entry, s.Err = e.Raw, *e, e.Err()
 	}
 	return s
 }

@@ -119,9 +119,8 @@ func (f *Format) absentX86(e *Entry) {
 	f.maps(e, KindProtNone, raw&f.physical&^(e.Size-1))
 }
 
-// turned gives a PROT_NONE entry as a kernel writes it that does, or does not,
-// invert addresses, unlike f.
-func (f *Format) turned(e Entry) Entry {
-	e.Phys = remora.Addr(^uint64(e.Phys) & f.physical &^ (e.Size - 1))
-	return e
+// turned gives the address in a PROT_NONE entry as a kernel writes it that does, or
+// does not, invert addresses, unlike f.
+func (f *Format) turned(e *Entry) remora.Addr {
+	return remora.Addr(^uint64(e.Phys) & f.physical &^ (e.Size - 1))
 }

@@ -3,15 +3,12 @@
 package vmcore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 
 	lzo "github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -20,8 +17,7 @@ import (
 type codec struct {
 	in   []byte
 	out  []byte
-	src  bytes.Reader
-	zlib io.ReadCloser
+	zlib inflater
 	zstd *zstd.Decoder
 }
 
@@ -61,7 +57,7 @@ func (c *codec) inflate(dst, src []byte, flags uint32) error {
 		copy(dst, src)
 		return nil
 	case kdumpZlib:
-		return c.inflateZlib(dst, src)
+		return c.zlib.zlib(dst, src)
 	case kdumpLZO:
 		n, err := lzo.Decompress(src, dst)
 		return inflated(n, len(dst), err, errors.Is(err, lzo.ErrOutputOverrun))
@@ -85,38 +81,6 @@ func inflated(n, want int, err error, long bool) error {
 		return errInflatedLong
 	case err == nil && n < want:
 		return errInflatedShort
-	}
-	return err
-}
-
-// inflateZlib checks the checksum too: it costs an eighth of the time.
-func (c *codec) inflateZlib(dst, src []byte) error {
-	c.src.Reset(src)
-	if c.zlib == nil {
-		r, err := zlib.NewReader(&c.src)
-		if err != nil {
-			return err
-		}
-		c.zlib = r
-	} else if err := c.zlib.(zlib.Resetter).Reset(&c.src, nil); err != nil {
-		return err
-	}
-	if n, err := io.ReadFull(c.zlib, dst); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) && c.src.Len() == 0 && n > 0 {
-			return errInflatedShort
-		}
-		return err
-	}
-	var more [1]byte
-	n, err := c.zlib.Read(more[:])
-	for n == 0 && err == nil {
-		n, err = c.zlib.Read(more[:])
-	}
-	if n != 0 {
-		return errInflatedLong
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
 	}
 	return err
 }

@@ -69,7 +69,7 @@ func (m *Image) Describe(ctx context.Context) ([]remora.Fact, error) {
 	add("packed with", strings.Join(t.Codecs, ", "))
 	add("status", strings.Join(t.Flags, ", "))
 	err := m.amounts(ctx, add)
-	if n := len(t.CPUs); n > 0 {
+	if n := t.processors(); n > 0 {
 		add("processors", strconv.Itoa(n)+" with registers")
 	}
 	if n := len(t.VMCoreInfo); n > 0 {
@@ -105,6 +105,15 @@ func (t *Meta) formatText() string {
 		text += fmt.Sprintf(", words of %d bytes, %s", t.WordSize, order)
 	}
 	return text
+}
+
+// processors counts those with registers: QEMU writes two notes for each.
+func (t *Meta) processors() int {
+	seen := map[int]bool{}
+	for i := range t.CPUs {
+		seen[t.CPUs[i].Index] = true
+	}
+	return len(seen)
 }
 
 // arch names the machine as Go does, where Go has a name for it.

@@ -105,13 +105,9 @@ func isPackedLiME(b []byte) bool {
 	return err == nil && string(mark[:]) == limeMark
 }
 
-// identify finds out what the file is, and gives the reason. What is not read here is an
-// error with advice.
-func identify(s *source) (Format, string, error) {
-	head, err := s.head()
-	if err != nil {
-		return "", "", err
-	}
+// identify finds out what the file is that begins with head, and gives the reason. What is
+// not read here is an error with advice.
+func identify(s *source, head []byte) (Format, string, error) {
 	k := kindOf(head)
 	if k == nil {
 		return "", "", s.unknown(head)

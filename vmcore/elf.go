@@ -150,7 +150,7 @@ func (e *elfImage) other(forced bool) string {
 		return "what VirtualBox wrote (note VBCORE): its layout is not read here"
 	case n.xen():
 		return "what Xen wrote (a note of Xen): its layout is not read here"
-	case forced || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("VMCOREDD"):
+	case forced || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("LINUX", ntDeviceDump):
 		return ""
 	case n.has("CORE", ntAuxv) || n.has("CORE", ntFile) || n.has("CORE", ntPRPSInfo) || n.has("GDB") || n.has("Delve Header"):
 		return "the core of a user process"

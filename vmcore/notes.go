@@ -25,6 +25,7 @@ const (
 	ntTaskStruct = 4
 	ntAuxv       = 6
 	ntFile       = 0x46494c45
+	ntDeviceDump = 0x700 // of LINUX: what a driver has saved (VMCOREDD)
 )
 
 // What of the notes is kept in memory, in bytes. A dump of a device (VMCOREDD) can be
@@ -82,19 +83,29 @@ func (n *notes) ofELF(s *source, f *elfcore.File) error {
 			break
 		}
 		left -= size
-		for note, err := range f.Notes(p) {
-			if err == nil {
-				err = n.takeELF(s, f, note)
-			}
-			if err == nil {
-				continue
-			}
-			bad, ok := errors.AsType[*remora.FormatError](s.placed(err))
-			if !ok || bad.Err != remora.ErrTruncated && bad.Err != remora.ErrCorrupt {
-				return err
-			}
-			n.bad(bad)
+		if err := n.walk(s, f, p); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// walk takes the notes of one segment.
+func (n *notes) walk(s *source, f *elfcore.File, p *elfcore.Prog) error {
+	for note, err := range f.Notes(p) {
+		if err == nil {
+			err = n.takeELF(s, f, note)
+		} else {
+			err = s.placed(err)
+		}
+		if err == nil {
+			continue
+		}
+		bad, ok := errors.AsType[*remora.FormatError](err)
+		if !ok || bad.Err != remora.ErrTruncated && bad.Err != remora.ErrCorrupt {
+			return err
+		}
+		n.bad(bad)
 	}
 	return nil
 }
@@ -111,7 +122,7 @@ func (n *notes) takeELF(s *source, f *elfcore.File, note elfcore.Note) error {
 	if note.Size <= maxDesc && n.kept+int(note.Size) <= maxDescs {
 		var err error
 		if x.Desc, err = f.Desc(note, maxDesc); err != nil {
-			return err
+			return s.placed(err)
 		}
 		n.kept += len(x.Desc)
 	}

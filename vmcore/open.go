@@ -75,22 +75,14 @@ func open(srcs []*source, o *Options) (*Image, error) {
 	if want == Raw {
 		return openAs(Raw, "the options say so", srcs, o)
 	}
-	for i, s := range srcs {
-		head, err := s.head()
-		if err != nil {
-			return nil, err
-		}
-		if bytes.HasPrefix(head, []byte(flatMark)) {
-			if srcs[i], err = unwrapFlat(s); err != nil {
-				return nil, err
-			}
-			srcs[i].flat = true
-		}
+	head, err := unwrap(srcs)
+	if err != nil {
+		return nil, err
 	}
 	if want != "" {
 		return openAs(want, "the options say so", srcs, o)
 	}
-	as, reason, err := identify(srcs[0])
+	as, reason, err := identify(srcs[0], head)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +90,30 @@ func open(srcs []*source, o *Options) (*Image, error) {
 		reason += " inside a flattened stream"
 	}
 	return openAs(as, reason, srcs, o)
+}
+
+// unwrap puts what flattened streams hold in their place, and gives the start of the
+// first file.
+func unwrap(srcs []*source) ([]byte, error) {
+	var first []byte
+	for i, s := range srcs {
+		head, err := s.head()
+		if err == nil && bytes.HasPrefix(head, []byte(flatMark)) {
+			if s, err = unwrapFlat(s); err != nil {
+				return nil, err
+			}
+			s.flat = true
+			srcs[i] = s
+			head, err = s.head()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			first = head
+		}
+	}
+	return first, nil
 }
 
 // openAs opens files of a known format.

@@ -59,7 +59,11 @@ func rawRuns(size uint64, o *Options) ([]remora.Range, error) {
 		if o.Base != 0 || !o.Hole.Empty() {
 			return nil, errors.New("segments, and a base or a hole besides")
 		}
-		return slices.DeleteFunc(slices.Clone(o.Segments), remora.Range.Empty), nil
+		runs := slices.DeleteFunc(slices.Clone(o.Segments), remora.Range.Empty)
+		if len(runs) == 0 {
+			return nil, errors.New("no segment has a byte")
+		}
+		return runs, nil
 	}
 	whole := remora.Range{Start: o.Base, Size: size}
 	if o.Hole.Empty() || o.Hole.Start > o.Base && uint64(o.Hole.Start-o.Base) >= size {

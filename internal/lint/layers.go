@@ -30,6 +30,7 @@ var layers = []layer{
 	{pkg: "internal/access"},
 	{pkg: "internal/elfcore", may: "."},
 	{pkg: "internal/testimage", tests: "only", modules: "github.com/anchore/go-lzo github.com/klauspost/compress"},
+	{pkg: "internal/qmp"},
 	{pkg: "internal/sys/linux", modules: "golang.org/x/sys"},
 	{pkg: "internal/sys/windows", modules: "golang.org/x/sys"},
 	{pkg: "internal/sys/darwin", modules: "golang.org/x/sys"},
@@ -55,6 +56,9 @@ var layers = []layer{
 		modules: "github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	{pkg: "cmd/remora", may: "internal/cli internal/specimen"},
 
+	{pkg: "internal/vmlab/witness", tests: "only"},
+	{pkg: "internal/vmlab/guest", may: "internal/vmlab/witness", modules: "golang.org/x/sys", tests: "only"},
+	{pkg: "internal/vmlab", may: "internal/qmp internal/sys/* internal/testneed internal/vmlab/witness", tests: "only"},
 	{pkg: "internal/lint", tests: "only"},
 	{pkg: "internal/testsum"},
 	{pkg: "internal/mutate"},

@@ -8,7 +8,7 @@
 //   - Physical: physical memory, in which each page is saved, filtered out or lost,
 //     or there is none. It is written as a VMCore (ELF), a Kdump (diskdump), LiME
 //     and AVML, and Raw. Flatten makes a flattened file of any other.
-//   - Tables: page tables in a Physical.
+//   - Tables: page tables in a Physical; Guest: a small machine that has some.
 //   - Signatures: the first bytes of files of other formats.
 //
 // What can be larger than memory is written to an io.WriterAt, of which Sparse is

@@ -333,6 +333,7 @@ func (k *Kdump) bitmaps(s *sink, l *KdumpLayout) {
 func (k *Kdump) bitmap(s *sink, off, size int64, ram bool) {
 	const piece = 4096
 	buf, at := make([]byte, piece), int64(-1)
+	ones := bytes.Repeat([]byte{0xff}, piece)
 	flush := func() {
 		if at >= 0 && at < size {
 			s.write(buf[:min(piece, size-at)], off+at)
@@ -351,7 +352,7 @@ func (k *Kdump) bitmap(s *sink, off, size int64, ram bool) {
 				at = n
 			}
 			stop := min(end, uint64(n+piece)*8)
-			setBits(buf, first-uint64(n)*8, stop-uint64(n)*8)
+			setBits(buf, first-uint64(n)*8, stop-uint64(n)*8, ones)
 			first = stop
 		}
 	}
@@ -359,12 +360,12 @@ func (k *Kdump) bitmap(s *sink, off, size int64, ram bool) {
 }
 
 // setBits sets the bits from first to end, which are numbered from the low bit of
-// the first byte.
-func setBits(b []byte, first, end uint64) {
+// the first byte. ones is as many bytes as b, all bits set.
+func setBits(b []byte, first, end uint64, ones []byte) {
 	for first < end {
-		if first%8 == 0 && end-first >= 8 {
-			b[first/8] = 0xff
-			first += 8
+		if n := (end - first) / 8; first%8 == 0 && n > 0 {
+			copy(b[first/8:], ones[:n])
+			first += n * 8
 			continue
 		}
 		b[first/8] |= 1 << (first % 8)

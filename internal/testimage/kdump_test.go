@@ -19,7 +19,7 @@ import (
 )
 
 // unpack inflates a page by its flags.
-func unpack(t *testing.T, flags uint32, b []byte, size int) []byte {
+func unpack(t *testing.T, z *zstd.Decoder, flags uint32, b []byte, size int) []byte {
 	t.Helper()
 	page := make([]byte, size)
 	var err error
@@ -36,11 +36,7 @@ func unpack(t *testing.T, flags uint32, b []byte, size int) []byte {
 	case 4:
 		page, err = snappy.Decode(nil, b)
 	case 0x20:
-		var d *zstd.Decoder
-		if d, err = zstd.NewReader(nil); err == nil {
-			page, err = d.DecodeAll(b, nil)
-			d.Close()
-		}
+		page, err = z.DecodeAll(b, nil)
 	default:
 		t.Fatalf("flags %#x", flags)
 	}
@@ -136,6 +132,7 @@ func TestKdumpHeaders(t *testing.T) {
 				check("start_pfn_64", order.Uint64(b[4096+o.start64:]), 3)
 				check("max_mapnr_64", order.Uint64(b[4096+o.nr64:]), mem.End())
 			}
+			checkPages(t, k, b)
 			for _, f := range k.Layout().Fields {
 				if f.Size == 4 {
 					check(f.Name, uint64(order.Uint32(b[f.Off:])), f.Value)
@@ -147,14 +144,24 @@ func TestKdumpHeaders(t *testing.T) {
 	}
 }
 
-// checkPages holds every page of a 64-bit little-endian file against the memory.
+// checkPages holds every page of a file with blocks of 4096 bytes against the memory.
 func checkPages(t *testing.T, k *testimage.Kdump, b []byte) {
 	t.Helper()
+	var order binary.ByteOrder = le
+	if k.BigEndian {
+		order = binary.BigEndian
+	}
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	o := offsetsOf(k)
 	size := k.Mem.Size()
-	bitmap := 4096 * (1 + int(le.Uint32(b[432:])))
-	half := 4096 * int(le.Uint32(b[436:])) / 2
+	bitmap := 4096 * (1 + int(order.Uint32(b[o.blockSize+4:])))
+	half := 4096 * int(order.Uint32(b[o.blockSize+8:])) / 2
 	descs := bitmap + 2*half
-	for pfn := range uint64(le.Uint32(b[440:])) {
+	for pfn := range uint64(order.Uint32(b[o.maxMapNr:])) {
 		ram, saved := b[bitmap+int(pfn/8)]>>(pfn%8)&1, b[bitmap+half+int(pfn/8)]>>(pfn%8)&1
 		want, class := k.Mem.Page(pfn)
 		if (ram == 1) != (class != testimage.Hole) || (saved == 1) != (class == testimage.Saved || class == testimage.Lost) {
@@ -165,14 +172,14 @@ func checkPages(t *testing.T, k *testimage.Kdump, b []byte) {
 		}
 		d := b[descs:]
 		descs += 24
-		off, length, flags := le.Uint64(d), le.Uint32(d[8:]), le.Uint32(d[12:])
+		off, length, flags := order.Uint64(d), order.Uint32(d[8:]), order.Uint32(d[12:])
 		if class == testimage.Lost {
 			if off != 0 || length != 0 || flags != 0 {
 				t.Errorf("lost page %d is at %#x", pfn, off)
 			}
 			continue
 		}
-		if got := unpack(t, flags, b[off:][:length], size); !bytes.Equal(got, want) {
+		if got := unpack(t, z, flags, b[off:][:length], size); !bytes.Equal(got, want) {
 			t.Fatalf("page %d differs", pfn)
 		}
 	}
@@ -187,6 +194,13 @@ func TestKdumpPages(t *testing.T) {
 			k.Compress = method
 			checkPages(t, k, k.Bytes())
 			whole := k.Layout()
+			for i, b := range k.SplitFiles(3) {
+				at := mem.End() / 3
+				part := k.Parts(at, mem.End()*2/3)[i]
+				if checkPages(t, part, b); part.EndPFN-part.StartPFN-at > 1 {
+					t.Errorf("part %d is from page %d to %d of %d", i, part.StartPFN, part.EndPFN, mem.End())
+				}
+			}
 			for _, part := range k.Parts(70, 200) {
 				checkPages(t, part, part.Bytes())
 				whole.Count -= part.Layout().Count

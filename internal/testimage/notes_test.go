@@ -39,6 +39,11 @@ func TestKernelNotes(t *testing.T) {
 	if d := testimage.DeviceDump("card", []byte("dump")); len(d.Desc) != 48 || d.Type != 0x700 {
 		t.Errorf("%+v", d)
 	}
+	for _, n := range testimage.XenNotes() {
+		if n.Name != "Xen" || n.Type>>24 != 1 || len(n.Desc) == 0 {
+			t.Errorf("%+v", n)
+		}
+	}
 	if s := string(testimage.VMCoreInfo("A", "1", "B", "x=y")); s != "A=1\nB=x=y\n" {
 		t.Errorf("%q", s)
 	}

@@ -44,34 +44,14 @@ func (m Method) String() string {
 }
 
 // Pack packs a page, whatever becomes of its size. It panics for Mixed.
-func (m Method) Pack(page []byte) []byte {
-	switch m {
-	case None:
-		return page
-	case Zlib:
-		var buf bytes.Buffer
-		w := zlib.NewWriter(&buf)
-		_, _ = w.Write(page) // a Buffer gives no error
-		_ = w.Close()
-		return buf.Bytes()
-	case LZO1X:
-		return LZO(page)
-	case Snappy:
-		return snappy.Encode(nil, page)
-	case Zstd:
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
-		if err != nil {
-			panic("testimage: " + err.Error()) // the options are wrong
-		}
-		return w.EncodeAll(page, nil)
-	}
-	panic("testimage: no such method")
-}
+func (m Method) Pack(page []byte) []byte { return new(packer).by(m, page) }
 
 // packer packs the pages of one file.
 type packer struct {
 	method Method
 	next   int
+	zlib   *zlib.Writer
+	zstd   *zstd.Encoder
 }
 
 // pack gives a page as it is to be stored, and the flags of its descriptor. What
@@ -83,9 +63,40 @@ func (p *packer) pack(page []byte) ([]byte, uint32) {
 		m = all[p.next%(len(all)-1)]
 		p.next++
 	}
-	b := m.Pack(page)
+	b := p.by(m, page)
 	if m == None || len(b) >= len(page) {
 		return page, 0
 	}
 	return b, uint32(m)
+}
+
+// by packs a page by a method. Those whose state is large keep it.
+func (p *packer) by(m Method, page []byte) []byte {
+	switch m {
+	case None:
+		return page
+	case Zlib:
+		var buf bytes.Buffer
+		if p.zlib == nil {
+			p.zlib = zlib.NewWriter(&buf)
+		}
+		p.zlib.Reset(&buf)
+		_, _ = p.zlib.Write(page) // a Buffer gives no error
+		_ = p.zlib.Close()
+		return buf.Bytes()
+	case LZO1X:
+		return LZO(page)
+	case Snappy:
+		return snappy.Encode(nil, page)
+	case Zstd:
+		if p.zstd == nil {
+			var err error
+			p.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<17))
+			if err != nil {
+				panic("testimage: " + err.Error()) // the options are wrong
+			}
+		}
+		return p.zstd.EncodeAll(page, nil)
+	}
+	panic("testimage: no such method")
 }

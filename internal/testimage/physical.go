@@ -270,6 +270,10 @@ func randomPage(rng *rand.Rand, size int) []byte {
 }
 
 func fillNoise(rng *rand.Rand, b []byte) {
+	for len(b) >= 8 {
+		binary.LittleEndian.PutUint64(b, rng.Uint64())
+		b = b[8:]
+	}
 	for i := range b {
 		b[i] = byte(rng.Uint32())
 	}

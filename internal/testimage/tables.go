@@ -98,6 +98,30 @@ func (m TableMode) Leaf(phys uint64, level int) uint64 {
 	return entry
 }
 
+// ProtNone gives the entry of level 1 for a page that is there, and that the
+// process may not touch, as kernel 6.12 writes it.
+func (m TableMode) ProtNone(phys uint64) uint64 {
+	switch m.Arch {
+	case "x86-64":
+		return ^phys&0x000ffffffffff000 | 0x160 // the address inverted; accessed, dirty, no access
+	case "riscv64":
+		return phys>>12<<10 | 0xe0 // accessed, dirty, no access
+	}
+	return m.Leaf(phys, 1)&^1 | 1<<11
+}
+
+// Swapped gives the entry of level 1 for a page that is in a swap area, as kernel
+// 6.12 writes it.
+func (m TableMode) Swapped(area, offset uint64) uint64 {
+	switch m.Arch {
+	case "x86-64":
+		return area<<59 | ^offset<<14>>5
+	case "riscv64":
+		return offset<<12 | area<<7
+	}
+	return offset<<12 | area<<6
+}
+
 // output is an output address in an arm64 descriptor.
 func (m TableMode) output(phys uint64) uint64 {
 	switch {

@@ -93,3 +93,29 @@ func TestTables(t *testing.T) {
 		})
 	}
 }
+
+// TestAbsent holds entries against ones that kernels were seen to write, but for
+// their flags, and against what the format says.
+func TestAbsent(t *testing.T) {
+	for _, m := range testimage.TableModes() {
+		swapped, flags, none := uint64(0x7fffffffffffc0a), uint64(0xa), ^uint64(0x123456000)&0xffffffffff000|0x160
+		switch m.Arch {
+		case "arm64":
+			swapped, flags, none = 0x1004, 4, 0
+			if entry := m.ProtNone(1 << 30); entry&1 != 0 || entry>>11&1 != 1 || entry&(1<<30) == 0 {
+				t.Errorf("%v: no access is %#x", m, entry)
+			}
+		case "riscv64":
+			swapped, flags, none = 0x1040, 0x40, 0x123456<<10|0xe0
+		}
+		if got := m.Swapped(0, 1) | flags; got != swapped {
+			t.Errorf("%v: swapped is %#x, want %#x", m, got, swapped)
+		}
+		if got := m.ProtNone(0x123456000); none != 0 && got != none {
+			t.Errorf("%v: no access is %#x, want %#x", m, got, none)
+		}
+		if m.Swapped(3, 0x345) == m.Swapped(2, 0x345) {
+			t.Errorf("%v: the area does not matter", m)
+		}
+	}
+}

@@ -3,9 +3,11 @@
 package testimage
 
 import (
+	"cmp"
 	"debug/elf"
 	"io"
 	"math/rand/v2"
+	"slices"
 )
 
 // NoPaddr is the p_paddr of a segment that has no physical address.
@@ -181,6 +183,7 @@ func (v *VMCore) memory(s *sink, segments []Segment, at uint64) ([]Segment, uint
 			s.write(data.Data, int64(offsetOf(segments, pfn*size)))
 		}
 	}
+	of := segments
 	for _, g := range v.Extra {
 		switch {
 		case g.Data != nil:
@@ -190,7 +193,7 @@ func (v *VMCore) memory(s *sink, segments []Segment, at uint64) ([]Segment, uint
 			s.write(g.Data, int64(at))
 			at += g.Filesz
 		case g.Same:
-			g.Off = offsetOf(segments, g.Paddr)
+			g.Off = offsetOf(of, g.Paddr)
 		}
 		segments = append(segments, g)
 	}
@@ -208,12 +211,12 @@ func (v *VMCore) memory(s *sink, segments []Segment, at uint64) ([]Segment, uint
 	return segments, at
 }
 
-// offsetOf is where in the file the byte at a physical address is.
+// offsetOf is where in the file the byte at a physical address is. The segments are
+// ascending.
 func offsetOf(segments []Segment, paddr uint64) uint64 {
-	for _, g := range segments {
-		if paddr-g.Paddr < g.Filesz && g.Off != lost {
-			return g.Off + paddr - g.Paddr
-		}
+	i, _ := slices.BinarySearchFunc(segments, paddr+1, func(g Segment, at uint64) int { return cmp.Compare(g.Paddr, at) })
+	if i == 0 || paddr-segments[i-1].Paddr >= segments[i-1].Filesz || segments[i-1].Off == lost {
+		return lost
 	}
-	return lost
+	return segments[i-1].Off + paddr - segments[i-1].Paddr
 }
