@@ -251,10 +251,10 @@ func (e *elfImage) explain(a remora.Addr, cause error) error {
 	switch {
 	case errors.Is(cause, remora.ErrNotSaved):
 		fmt.Fprintf(&b, ", of which 0x%x bytes are in the file: the maker of the image left the rest out as zeros or as not wanted, and does not say which", g.prog.Filesz)
-	case errors.Is(cause, remora.ErrTruncated):
+	case errors.Is(cause, remora.ErrTruncated) && e.table[i].cause != 0:
 		fmt.Fprintf(&b, ": would be at 0x%x of %s, beyond %s", g.prog.Off+into, e.src.name, e.src.end())
 	default:
-		b.WriteString(e.again(e.table[i].off + int64(a-e.table[i].first)))
+		b.WriteString(e.explainLost(e.table[i].off + int64(a-e.table[i].first)))
 	}
 	return fmt.Errorf("%w: %s", cause, b.String())
 }
