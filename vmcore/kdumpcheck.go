@@ -83,9 +83,6 @@ func (c *kdumpCheck) headers(p *kdumpPart) {
 			c.bad(p.src.bad(off, remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", text)))
 			return
 		}
-		if size, ok := bytes.CutPrefix(text, []byte("PAGESIZE=")); ok && string(size) != fmt.Sprint(h.block) {
-			c.bad(p.src.bad(off, remora.ErrCorrupt, fmt.Sprintf("PAGESIZE=%d, as the block size is", h.block), fmt.Sprintf("%.40q", text)))
-		}
 		off += int64(len(line))
 	}
 }
