@@ -38,7 +38,7 @@ func realOpen(t testing.TB, o *Options, paths ...string) *Image {
 		srcs = append(srcs, s)
 	}
 	t0 := time.Now()
-	m, err := openSources(o, srcs...)
+	m, err := openKdumpSources(o, srcs...)
 	if err != nil {
 		t.Fatal(err)
 	}
