@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/xfer"
 )
 
 // kdumpCheck is a look at all that a dump holds.
@@ -224,7 +225,7 @@ func (c *kdumpCheck) eachDescs(p *kdumpPart, each func(pfn uint64, j *kdumpJob))
 			pfn = end
 			continue
 		}
-		n := min(end-pfn, kdumpJobPages)
+		n := min(end-pfn, xfer.ChunkBytes>>k.shift)
 		j := k.jobs.Get().(*kdumpJob)
 		_, err = k.descs(c.ctx, p, pfn, n, j)
 		for err != nil && n > 1 && c.ctx.Err() == nil {
@@ -251,8 +252,11 @@ func (c *kdumpCheck) inflate(p *kdumpPart, jobs <-chan *kdumpJob) {
 	block := int(k.head.block)
 	co := codecs.Get().(*codec)
 	defer codecs.Put(co)
-	page := make([]byte, kdumpJobPages*block)
+	var page []byte
 	for j := range jobs {
+		if len(page) < j.n*block {
+			page = make([]byte, j.n*block)
+		}
 		for i := range j.n {
 			j.errs[i] = nil
 			if j.dst[i] != nil {
