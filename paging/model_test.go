@@ -418,7 +418,7 @@ func TestTablesTranslateAsTheModel(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			f, err := m.format()
 			must(t, f, err)
-			mapped, seeds := 0, uint64(60)
+			mapped, seeds := 0, uint64(32)
 			if m.page > 12 {
 				seeds = 8 // larger tables take longer to make
 			}
