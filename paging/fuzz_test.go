@@ -40,7 +40,7 @@ func FuzzWalk(f *testing.F) {
 		}
 		format, err := m.format()
 		must(t, format, err)
-		tables := NewTables(mem, format, 0, &Options{Half: m.half})
+		tables := NewTables(mem, format, 0, &Options{Half: m.half, Cache: smallCache(mem)})
 		ctx := context.Background()
 		for _, a := range []uint64{va, va + 1<<m.page, ^va, 0} {
 			e := tables.Translate(ctx, remora.Addr(a))

@@ -230,7 +230,7 @@ func TestConcurrentWritesToTables(t *testing.T) {
 		all.Go(func() {
 			for i := range 300 {
 				if g == 0 {
-					p := []byte{0x67, byte(i)<<4 | 0, 0, 0, 0, 0, 0, 0}
+					p := []byte{0x67, byte(i) << 4, 0, 0, 0, 0, 0, 0}
 					if _, err := remora.New(v).WriteAt(ctx, p, 0x1000); err != nil {
 						t.Error(err)
 					}
@@ -428,5 +428,33 @@ func TestSpecialTypes(t *testing.T) {
 	}
 	if e := x86(t, 4).Decode(6, 1); e.Kind != KindCorrupt || e.Err() != remora.ErrCorrupt {
 		t.Error(e)
+	}
+}
+
+// A translation allocates nothing, kept or not, once its tables are.
+func TestTranslateAllocatesNothing(t *testing.T) {
+	ctx := context.Background()
+	mem, vas := scattered(512)
+	mem.set(0x3000, 511, 0x800067) // not there
+	vas = append(vas, 511<<21, 1<<46, 1<<47)
+	for name, o := range map[string]*Options{
+		"kept":   nil,
+		"tables": {Cache: NewCache(mem, &CacheOptions{Translations: 1})},
+		"live":   {Live: true},
+	} {
+		tables := NewTables(mem, x86(t, 4), 0x1000, o)
+		some := vas
+		if o != nil && o.Live {
+			some = vas[:512] // what is missing makes an error each time
+		}
+		once := func() {
+			for _, va := range some {
+				tables.Translate(ctx, va)
+			}
+		}
+		once()
+		if n := testing.AllocsPerRun(20, once); n >= 1 && !raceEnabled {
+			t.Errorf("%s: %v allocations for %d translations", name, n, len(some))
+		}
 	}
 }
