@@ -43,12 +43,13 @@ type Cache struct {
 	hand  int
 	ids   map[tablesKey]uint64
 	next  uint64
-	maybe [1 << 10]atomic.Uint64 // where tables were read: a bit for each 4 KiB, by the low bits of its number
+	read  map[uint64]struct{} // where tables were read since the last drop: numbers of 4 KiB pages
 }
 
 const (
 	ways     = 8
-	pageBits = 12 // of the 4 KiB that maybe has a bit for
+	pageBits = 12      // of the 4 KiB in read
+	mostRead = 1 << 17 // entries of read, beyond which everything is dropped
 	golden   = 0x9e3779b97f4a7c15
 )
 
@@ -67,7 +68,7 @@ func NewCache(phys remora.Space, o *CacheOptions) *Cache {
 	if o == nil {
 		o = &CacheOptions{}
 	}
-	c := &Cache{phys: phys, limit: o.TableBytes, ids: map[tablesKey]uint64{}}
+	c := &Cache{phys: phys, limit: o.TableBytes, ids: map[tablesKey]uint64{}, read: map[uint64]struct{}{}}
 	if c.limit <= 0 {
 		c.limit = 16 << 20
 	}
@@ -92,13 +93,16 @@ func (c *Cache) Drop() {
 func (c *Cache) drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.forget()
+}
+
+// forget drops all; mu must be held.
+func (c *Cache) forget() {
 	c.epoch.Add(1)
 	for i := range c.slots {
 		c.slots[i].Store(nil)
 	}
-	for i := range c.maybe {
-		c.maybe[i].Store(0)
-	}
+	clear(c.read)
 	c.bytes = 0
 }
 
@@ -164,9 +168,12 @@ func (c *Cache) keep(t ticket, k *kept) {
 	if !c.holds(t) {
 		return
 	}
+	if len(c.read) >= mostRead {
+		c.forget()
+		return
+	}
 	for a := uint64(k.at) >> pageBits; a <= (uint64(k.at)+uint64(size)-1)>>pageBits; a++ {
-		w := &c.maybe[a>>6%uint64(len(c.maybe))]
-		w.Store(w.Load() | 1<<(a%64))
+		c.read[a] = struct{}{}
 	}
 	if k.passing || size > c.limit {
 		return
@@ -217,7 +224,7 @@ func (c *Cache) wrote(segs []remora.Seg) {
 			c.doubt.Store(true)
 			hit = true
 		}
-		hit = hit || s.N > 0 && c.mayHold(s.Addr, uint64(s.N))
+		hit = hit || s.N > 0 && c.holdsAny(s.Addr, uint64(s.N))
 	}
 	if hit {
 		c.drop()
@@ -225,14 +232,21 @@ func (c *Cache) wrote(segs []remora.Seg) {
 	c.active.Add(-1)
 }
 
-// mayHold says whether a table may have been read from the n bytes at a.
-func (c *Cache) mayHold(a remora.Addr, n uint64) bool {
+// holdsAny says whether a table was read from the n bytes at a.
+func (c *Cache) holdsAny(a remora.Addr, n uint64) bool {
 	first, last := uint64(a)>>pageBits, (uint64(a)+n-1)>>pageBits
-	if last-first >= uint64(len(c.maybe))*64 {
-		return true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last-first < uint64(len(c.read)) {
+		for p := first; p <= last; p++ {
+			if _, ok := c.read[p]; ok {
+				return true
+			}
+		}
+		return false
 	}
-	for p := first; p <= last; p++ {
-		if c.maybe[p>>6%uint64(len(c.maybe))].Load()&(1<<(p%64)) != 0 {
+	for p := range c.read {
+		if p >= first && p <= last {
 			return true
 		}
 	}

@@ -82,11 +82,6 @@ func (e *Entry) Err() error {
 	return remora.ErrNotPresent
 }
 
-// mapped says whether e maps memory that is there.
-func (e *Entry) mapped() bool {
-	return e.Kind == KindLeaf || e.Kind == KindProtNone || e.Kind == KindMigration
-}
-
 // String says what e is in words: "swap: type 0, offset 0x1".
 func (e Entry) String() string {
 	switch e.Kind {

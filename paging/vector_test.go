@@ -120,7 +120,7 @@ func (v *vector) format(words []string) *Format {
 		key, val, _ := strings.Cut(w, "=")
 		opt[key] = val
 	}
-	n := func(key string) int { i, _ := strconv.ParseUint(opt[key], 0, 64); return int(i) }
+	n := func(key string) uint64 { i, _ := strconv.ParseUint(opt[key], 0, 64); return i }
 	has := func(key string) bool { _, ok := opt[key]; return ok }
 	var k Version
 	fmt.Sscanf(opt["kernel"], "%d.%d", &k.Major, &k.Minor)
@@ -128,11 +128,11 @@ func (v *vector) format(words []string) *Format {
 	var err error
 	switch words[0] {
 	case "x86":
-		f, err = X86(X86Options{Levels: n("levels"), SMEMask: uint64(n("sme")), Plain: has("plain"), Kernel: k})
+		f, err = X86(X86Options{Levels: int(n("levels")), SMEMask: n("sme"), Plain: has("plain"), Kernel: k})
 	case "arm64":
-		f, err = ARM64(ARM64Options{PageShift: n("page"), VABits: n("va"), LPA2: has("lpa2"), PhysBits: n("pa"), Kernel: k})
+		f, err = ARM64(ARM64Options{PageShift: int(n("page")), VABits: int(n("va")), LPA2: has("lpa2"), PhysBits: int(n("pa")), Kernel: k})
 	case "riscv":
-		f, err = RISCV(RISCVOptions{VABits: n("va"), THead: has("thead"), Kernel: k})
+		f, err = RISCV(RISCVOptions{VABits: int(n("va")), THead: has("thead"), Kernel: k})
 	}
 	return must(v.t, f, err)
 }
