@@ -133,11 +133,8 @@ func (c cache) kernel(ctx context.Context, k Kernel, log func(string, ...any)) (
 	}
 	name := fmt.Sprintf("kernels/%s-%x", k.Name, pins.Sum(nil)[:6])
 	return c.entry(name, func(dir string) error {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		work, err := os.MkdirTemp(c.dir, "fetch-")
-		if err != nil {
+		work := filepath.Join(dir, "fetch")
+		if err := os.MkdirAll(work, 0o755); err != nil {
 			return err
 		}
 		defer os.RemoveAll(work)
