@@ -186,3 +186,64 @@ func TestExplainLooksAgain(t *testing.T) {
 		}
 	}
 }
+
+// A View of a View: a process in a guest, whose memory is that of a process. Each
+// level of a fault is told.
+func TestViewsNest(t *testing.T) {
+	ctx := context.Background()
+	host := chain() // the guest's memory begins at 0x40000000 of a process
+	f := x86(t, 4)
+	host.set(0x2000, 1, 0x9067)
+	host.set(0x9000, 0, 0xa067)
+	for i := range 8 {
+		host.set(0xa000, i, uint64(0x20000+i*0x1000)|0x67)
+	}
+	host.set(0x21000, 0, 0x2067) // guest physical 0x1000
+	host.set(0x22000, 0, 0x3067)
+	host.set(0x23000, 0, 0x4067)
+	host.set(0x23000, 1, 0x5067)
+	host.set(0x24000, 0, 0x6067)
+	host.set(0x24000, 1, 0x7067)
+	host.set(0x26000, 1, 42)
+	process := New(host, NewTables(host, f, 0x1000, nil), &ViewOptions{Name: "process"})
+	guest := New(&shifted{process, 0x40000000}, NewTables(&shifted{process, 0x40000000}, f, 0x1000, nil), &ViewOptions{Name: "task"})
+	m := remora.New(guest)
+	if v, err := m.Uint64(ctx, 8); v != 42 || err != nil {
+		t.Error(v, err)
+	}
+	for a, want := range map[remora.Addr]string{
+		0x1000:   "read task:0x1000: read guest:0x7000: read process:0x40007000: read physical:0x27000: no memory at this address",
+		0x200000: "read task:0x200000: page table missing: read guest:0x5000: read process:0x40005000: read physical:0x25000: no memory at this address: it would have the PTE of this address",
+	} {
+		if _, err := m.Uint8(ctx, a); err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
+// shifted is a Space from an address on.
+type shifted struct {
+	below remora.Space
+	by    remora.Addr
+}
+
+func (s *shifted) Info() remora.Info {
+	in := s.below.Info()
+	in.Name = "guest"
+	return in
+}
+
+func (s *shifted) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	for i := range segs {
+		segs[i].Addr += s.by
+	}
+	n, err := s.below.Transfer(ctx, op, segs)
+	for i := range segs {
+		segs[i].Addr -= s.by
+	}
+	return n, err
+}
+
+func (s *shifted) Explain(ctx context.Context, op remora.Op, a remora.Addr, c error) error {
+	return &remora.Fault{Space: "process", Addr: a + s.by, Op: op, Err: s.below.(*View).Explain(ctx, op, a+s.by, c)}
+}
