@@ -29,9 +29,6 @@ type kind struct {
 	advice string            // what to do about what is not read
 }
 
-// flatMark begins a flattened stream.
-const flatMark = "makedumpfile\x00\x00\x00\x00"
-
 const (
 	limeMark   = "EMiL"
 	avmlMark   = "AVML"

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vmcore opens kernel images as physical memory: what /proc/vmcore, makedumpfile,
-// QEMU, LiME and AVML write, and raw memory. It works the same on every system.
+// Package vmcore opens kernel images as physical memory, and writes them: what /proc/vmcore,
+// makedumpfile, QEMU, LiME and AVML write, and raw memory. It works the same on every
+// system.
 //
 // # Structure
 //
 // An Image is a remora.Target whose Memory is physical memory, and is itself the Space
 // of it. It does not know what an operating system is: package kernel finds one in it.
-// Behind it is one format, chosen by the file's content or by Options.Format.
+// Behind it is one format, chosen by the file's content or by Options.Format; Meta says
+// which one and why. A file that is something else gives a *remora.FormatError that Is
+// remora.ErrUnrecognized and names it, with what can be done about it.
 //
 // # What is not there
 //
@@ -16,7 +19,40 @@
 //   - ErrHole: no memory is at this physical address.
 //   - ErrNotSaved: there was memory, and the one who made the image left it out.
 //   - ErrTruncated: it should be in the image, and is lost: the image is incomplete,
-//     or its file was cut off.
+//     or its file was cut off. Where the headers themselves are cut off, that is true of
+//     all addresses above those that are named, up to 2^56.
 //
 // ErrCorrupt is a page that is there and damaged, ErrIO a file that cannot be read.
+//
+// # Formats
+//
+// ELF images may have their headers anywhere, and segments in any order. Of segments over
+// one address the bytes of one that has them count, of several the largest one's, of equal
+// ones the first one's. Bytes that a segment has in memory and not in the file
+// (p_filesz < p_memsz) are ErrNotSaved: makedumpfile leaves out pages of zeros in this way,
+// and others too. A segment whose p_paddr is all ones has no physical memory. What QEMU
+// makes with paging=true lacks memory that no page table maps, as if it were a hole.
+//
+// A LiME file ends where no header follows; the zeros in it may be pages that LiME could not
+// read. AVML writes the same in its version 1. Raw memory is read at the addresses that
+// Options give, and is never guessed at.
+//
+// # Writing in place
+//
+// With Options.Write, ELF, LiME and raw images are written where they are read; the other
+// copies of a byte that overlapping segments hold stay as they are. Other formats are
+// read-only: package compose has overlays, and Write makes new images.
+//
+// # Files
+//
+// Opening costs the same however large the image is: ELF and LiME are linear in their
+// segments and ranges. On Linux a file is mapped into memory where that is safe: on a
+// 64-bit machine, and not on a network file system or FUSE. An image must not be changed
+// while it is open; one that is cut off all the same gives ErrTruncated from its new end
+// on, mapped or not, and never a signal.
+//
+// # Cancellation and concurrency
+//
+// Everything may be called from many goroutines. The context is looked at between
+// chunks of 1 MiB. Close waits for running calls. What Meta gave stays.
 package vmcore

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/remora-go/remora"
@@ -176,25 +177,21 @@ func (e *elfImage) kernelHalf() bool {
 	return true
 }
 
-// maker guesses who made the image, by its form.
+// identity says that no segment has a virtual address of its own, as QEMU writes them.
+func (e *elfImage) identity() bool {
+	return !slices.ContainsFunc(e.segs, func(g segment) bool { return g.prog.Vaddr != g.prog.Paddr && g.prog.Vaddr != 0 })
+}
+
+// maker guesses who made the image, by its form. makedumpfile keeps the notes of QEMU,
+// which itself has segments without a byte in the file where there is no memory.
 func (e *elfImage) maker() string {
 	n := &e.notes
-	if n.has("QEMU") {
-		return "QEMU"
-	}
-	identity, partial := true, false
-	for i := range e.segs {
-		p := e.segs[i].prog
-		identity = identity && (p.Vaddr == p.Paddr || p.Vaddr == 0)
-		partial = partial || p.Filesz < p.Memsz
-	}
+	partial := slices.ContainsFunc(e.segs, func(g segment) bool { return g.prog.Filesz < g.prog.Memsz && (g.prog.Filesz > 0 || !n.has("QEMU")) })
 	switch {
-	case n.has("ERASEINFO") || e.file.Flags&incompleteFlag != 0:
+	case n.has("ERASEINFO") || e.file.Flags&incompleteFlag != 0 || n.has("VMCOREINFO") && partial:
 		return "makedumpfile"
-	case identity && n.has("CORE", ntPRStatus):
+	case n.has("QEMU") || n.has("CORE", ntPRStatus) && e.identity():
 		return "QEMU"
-	case n.has("VMCOREINFO") && partial:
-		return "makedumpfile"
 	case n.has("VMCOREINFO") && n.has("CORE", ntPRStatus):
 		return "the kernel (/proc/vmcore)"
 	}
@@ -242,6 +239,9 @@ func wordSize(m elf.Machine, wide bool) int {
 func (e *elfImage) explain(a remora.Addr, cause error) error {
 	i, ok := e.find(a)
 	if !ok {
+		if errors.Is(cause, remora.ErrHole) && e.notes.has("QEMU") && !e.identity() {
+			return fmt.Errorf("%w, or none that the guest had mapped: QEMU made this image with paging", cause)
+		}
 		return e.explainGap(cause)
 	}
 	g := &e.segs[e.table[i].from]
@@ -251,10 +251,10 @@ func (e *elfImage) explain(a remora.Addr, cause error) error {
 	switch {
 	case errors.Is(cause, remora.ErrNotSaved):
 		fmt.Fprintf(&b, ", of which 0x%x bytes are in the file: the maker of the image left the rest out as zeros or as not wanted, and does not say which", g.prog.Filesz)
-	case errors.Is(cause, remora.ErrTruncated):
+	case errors.Is(cause, remora.ErrTruncated) && e.table[i].cause != 0:
 		fmt.Fprintf(&b, ": would be at 0x%x of %s, beyond %s", g.prog.Off+into, e.src.name, e.src.end())
 	default:
-		b.WriteString(e.again(e.table[i].off + int64(a-e.table[i].first)))
+		b.WriteString(e.explainLost(e.table[i].off + int64(a-e.table[i].first)))
 	}
 	return fmt.Errorf("%w: %s", cause, b.String())
 }

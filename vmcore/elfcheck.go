@@ -5,6 +5,7 @@ package vmcore
 import (
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 
 	"github.com/remora-go/remora"
@@ -22,6 +23,9 @@ func (e *elfImage) check(ctx context.Context, report func(*remora.FormatError)) 
 // judge reports what is wrong with the program headers.
 func (e *elfImage) judge(found func(*remora.FormatError)) {
 	f := e.file
+	if lost, ok := errors.AsType[*remora.FormatError](e.src.lost); ok {
+		found(lost)
+	}
 	if f.Flags&incompleteFlag != 0 {
 		got := "the flag of an incomplete image"
 		if empty := f.ProgCount - len(f.Progs); empty > 0 {

@@ -138,6 +138,7 @@ func parseNotes(src *source, off int64, raw []byte, order binary.ByteOrder) ([]N
 				fmt.Sprintf("a name of %d and a descriptor of %d bytes", name, desc))
 		}
 		n.Owner = string(bytes.TrimRight(b[12:12+name], "\x00"))
+		n.Offset, n.Size = off+int64(at+body), uint32(desc)
 		n.Desc = b[body : body+desc : body+desc]
 		all = append(all, n)
 		at += min(body+(desc+3)&^3, uint64(len(b)))
@@ -202,6 +203,7 @@ func (k *kdump) describe(m *Meta) {
 	}
 	m.Codecs, m.Flags = statusNames(status)
 	m.VMCoreInfo, m.Notes, m.Problems = k.info, k.notes, k.problems
+	m.CPUs = cpusOf(k.notes, h.order, m.Machine)
 	m.PhysBase, m.HasBase = h.sub.physBase, h.version >= 1
 	m.Maker = k.maker()
 }

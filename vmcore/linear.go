@@ -79,7 +79,7 @@ func (l *linear) gap(a remora.Addr) remora.Cause {
 func (l *linear) run(a remora.Addr) Run {
 	i, ok := l.find(a)
 	if ok {
-		return l.runOf(&l.table[i])
+		return l.runOf(&l.table[i], a)
 	}
 	first, last := remora.Addr(0), remora.MaxAddr
 	if i > 0 {
@@ -105,11 +105,19 @@ func (l *linear) run(a remora.Addr) Run {
 	return r
 }
 
-func (l *linear) runOf(p *piece) Run {
+// runOf gives the run of p that holds a: all of p, unless a stream lacks some of it.
+func (l *linear) runOf(p *piece, a remora.Addr) Run {
 	r := Run{Range: span(p.first, p.last), File: l.src.name, Offset: -1}
-	if p.cause != 0 {
+	switch {
+	case p.cause != 0:
 		r.Err = p.cause
-	} else if l.src.place == nil {
+	case l.src.lost != nil:
+		n, ok := l.src.held(p.off + int64(a-p.first))
+		if !ok {
+			r.Err = remora.ErrTruncated
+		}
+		r.Range = span(a, a+min(p.last-a, remora.Addr(n-1)))
+	case l.src.place == nil:
 		r.Offset = p.off
 	}
 	return r
@@ -128,6 +136,9 @@ func (l *linear) close() error { return nil }
 // granule is the largest power of two, up to 4096, at whose multiples all runs begin and
 // end.
 func (l *linear) granule() uint32 {
+	if l.src.lost != nil {
+		return 1
+	}
 	all := uint64(4096)
 	for i := range l.table {
 		all |= uint64(l.table[i].first) | uint64(l.table[i].last+1)
@@ -152,6 +163,14 @@ func (l *linear) explainGap(cause error) error {
 		return fmt.Errorf("%w: %s", cause, l.lost)
 	}
 	return cause
+}
+
+// explainLost says why the byte at off of a file that has its place is lost.
+func (l *linear) explainLost(off int64) string {
+	if _, ok := l.src.held(off); !ok {
+		return fmt.Sprintf(": 0x%x of the file that %s makes is in no record of it: %v", off, l.src.name, l.src.lost)
+	}
+	return l.again(off)
 }
 
 // again reads the byte at off once more, for what reading says.

@@ -15,14 +15,13 @@ import (
 // A file that is cut off while it is mapped has two ends to look out for. Behind the page
 // with its new end, the mapping gives SIGBUS, which ReadAt turns into a system call: that
 // one knows where the file ends. In that page itself, the rest of the page turns into
-// zeros without a word. So where a copy ends with zeros up to the end of their page, the
-// next page is touched too: it is there unless the file ends in this one. The last page
-// of the file has none behind it, and is never read through the mapping.
+// zeros without a word. So every copy ends with a look at the last page, which is there
+// unless the file ends before it. What is in the last page is never read through the
+// mapping.
 type mapped struct {
 	file *os.File
 	data []byte // the whole file; its last page is only touched
 	safe int64  // the start of the last page
-	page int64
 }
 
 // foreign are the file systems whose pages may change or vanish without a system call
@@ -65,7 +64,7 @@ func mapFile(f *os.File, size int64) reader {
 	if errno != linux.OK {
 		return f
 	}
-	return &mapped{file: f, data: linux.BytesAt(a, int(size)), safe: (size - 1) &^ (page - 1), page: page}
+	return &mapped{file: f, data: linux.BytesAt(a, int(size)), safe: (size - 1) &^ (page - 1)}
 }
 
 // ReadAt reads as io.ReaderAt says.
@@ -88,14 +87,8 @@ func (m *mapped) ReadAt(buf []byte, off int64) (int, error) {
 // the bytes are not to be had there.
 func (m *mapped) copy(buf []byte, off int64) (ok bool) {
 	defer m.caught(debug.SetPanicOnFault(true), &ok)
-	n := copy(buf, m.data[off:])
-	if n == 0 || buf[n-1] != 0 {
-		return true
-	}
-	next := (off + int64(n) + m.page - 1) &^ (m.page - 1)
-	if m.data[next-1] == 0 {
-		touch(&m.data[next])
-	}
+	copy(buf, m.data[off:])
+	touch(&m.data[m.safe])
 	return true
 }
 

@@ -174,6 +174,16 @@ func (n *notes) cpu(source string, desc []byte, decode func(*CPU) (want string))
 	return ""
 }
 
+// cpusOf decodes the processors of notes that were read elsewhere, without those that are
+// damaged.
+func cpusOf(all []Note, order binary.ByteOrder, m elf.Machine) []CPU {
+	var n notes
+	for _, x := range all {
+		_ = n.take(&source{}, x, order, m) // the error is for who checks the notes
+	}
+	return n.cpus
+}
+
 // check reports the damage that was found on opening, and lines of VMCOREINFO that are none.
 func (n *notes) check(s *source, found func(*remora.FormatError)) {
 	for _, bad := range n.damage {

@@ -3,7 +3,6 @@
 package vmcore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -98,7 +97,7 @@ func unwrap(srcs []*source) ([]byte, error) {
 	var first []byte
 	for i, s := range srcs {
 		head, err := s.head()
-		if err == nil && bytes.HasPrefix(head, []byte(flatMark)) {
+		if err == nil && isFlat(head) {
 			if s, err = unwrapFlat(s); err != nil {
 				return nil, err
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 
 	"github.com/remora-go/remora"
@@ -57,14 +58,38 @@ func (s *source) end() string {
 	return text
 }
 
+// held says for how many bytes from off one answer holds, and whether the file has them: a
+// stream that was cut off lacks what its records leave out, which is not zeros.
+func (s *source) held(off int64) (n int64, ok bool) {
+	f, isFlat := s.r.(*flat)
+	if s.lost == nil || !isFlat {
+		return math.MaxInt64 - off, true
+	}
+	i := f.find(off)
+	if i == len(f.pieces) {
+		return math.MaxInt64 - off, false
+	}
+	if p := f.pieces[i]; p.off() <= off {
+		return p.end() - off, true
+	}
+	return f.pieces[i].off() - off, false
+}
+
 // read reads a prefix of buf. Its errors are causes: ErrTruncated where the file ends
 // now, ErrIO where it cannot be read.
 func (s *source) read(buf []byte, off int64) (int, error) {
+	if s.lost != nil {
+		n, ok := s.held(off)
+		if !ok {
+			return 0, remora.ErrTruncated
+		}
+		buf = buf[:min(int64(len(buf)), n)]
+	}
 	n, err := s.r.ReadAt(buf, off)
 	switch {
 	case n == len(buf):
 		return n, nil
-	case err == nil || err == io.EOF:
+	case err == nil || err == io.EOF || err == io.ErrUnexpectedEOF:
 		return n, remora.ErrTruncated
 	}
 	return n, remora.ErrIO
