@@ -345,13 +345,11 @@ type flatWindow struct {
 // next call.
 func (w *flatWindow) read(off int64) ([]byte, error) {
 	if in := off - w.off; in < 0 || in+flatRecordHead > int64(len(w.have)) {
-		size := 4 << 10
+		size := 64
 		if w.buf == nil {
 			w.buf = make([]byte, 128<<10)
 		} else if jump := off - w.last; jump < 8<<10 {
 			size = len(w.buf)
-		} else if jump > 64<<10 {
-			size = 256
 		}
 		n, err := w.src.readSome(w.buf[:size], off)
 		if err != nil && n < flatRecordHead {

@@ -47,7 +47,7 @@ func benchImage(b *testing.B, o *Options, method testimage.Method) *Image {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m, err := openSources(o, &source{name: f.Name(), size: l.End, r: f})
+	m, err := openKdumpSources(o, &source{name: f.Name(), size: l.End, r: f})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,16 +14,16 @@ import (
 	"github.com/remora-go/remora/internal/testimage"
 )
 
-// fileSource is a file of b.
-func fileSource(name string, b []byte) *source {
+// kdumpFile is a file of b.
+func kdumpFile(name string, b []byte) *source {
 	return &source{name: name, size: int64(len(b)), r: bytes.NewReader(b)}
 }
 
-// openFiles opens the files of a kdump-compressed image, flattened ones too.
-func openFiles(o *Options, files ...[]byte) (*Image, error) {
+// openKdumpFiles opens the files of a kdump-compressed image, flattened ones too.
+func openKdumpFiles(o *Options, files ...[]byte) (*Image, error) {
 	srcs := make([]*source, len(files))
 	for i, b := range files {
-		srcs[i] = fileSource(fmt.Sprintf("part%d", i), b)
+		srcs[i] = kdumpFile(fmt.Sprintf("part%d", i), b)
 		if isFlat(b) {
 			s, err := unwrapFlat(srcs[i])
 			if err != nil {
@@ -32,10 +32,10 @@ func openFiles(o *Options, files ...[]byte) (*Image, error) {
 			srcs[i] = s
 		}
 	}
-	return openSources(o, srcs...)
+	return openKdumpSources(o, srcs...)
 }
 
-func openSources(o *Options, srcs ...*source) (*Image, error) {
+func openKdumpSources(o *Options, srcs ...*source) (*Image, error) {
 	if o == nil {
 		o = &Options{}
 	}
@@ -46,9 +46,9 @@ func openSources(o *Options, srcs ...*source) (*Image, error) {
 	return newImage(f, srcs[0].name, o), nil
 }
 
-func mustOpen(t testing.TB, o *Options, files ...[]byte) *Image {
+func mustKdump(t testing.TB, o *Options, files ...[]byte) *Image {
 	t.Helper()
-	m, err := openFiles(o, files...)
+	m, err := openKdumpFiles(o, files...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,8 +56,8 @@ func mustOpen(t testing.TB, o *Options, files ...[]byte) *Image {
 	return m
 }
 
-// causeOf is what a read of a page of this class comes to.
-func causeOf(c testimage.Class) error {
+// kdumpCause is what a read of a page of this class comes to.
+func kdumpCause(c testimage.Class) error {
 	switch c {
 	case testimage.Excluded:
 		return remora.ErrNotSaved
@@ -69,9 +69,9 @@ func causeOf(c testimage.Class) error {
 	return nil
 }
 
-// samePages compares an image with the memory it was made of: every page and the one
+// sameKdump compares an image with the memory it was made of: every page and the one
 // behind the last, read whole, in part and in long runs; and the runs.
-func samePages(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
+func sameKdump(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
 	t.Helper()
 	size := uint64(mem.Size())
 	end := mem.End() + 2
@@ -82,7 +82,7 @@ func samePages(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
 			return nil, remora.ErrHole
 		}
 		data, class := mem.Page(pfn)
-		return data, causeOf(class)
+		return data, kdumpCause(class)
 	}
 	for pfn := range end {
 		data, cause := want(pfn)
@@ -117,11 +117,11 @@ func samePages(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
 		}
 		pfn = max(pfn+1, stop/size)
 	}
-	sameRuns(t, m, mem, base)
+	sameKdumpRuns(t, m, mem, base)
 }
 
-// sameRuns compares the runs of an image with the memory it was made of.
-func sameRuns(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
+// sameKdumpRuns compares the runs of an image with the memory it was made of.
+func sameKdumpRuns(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
 	t.Helper()
 	seen := make(map[uint64]Run)
 	last := Run{Err: errors.New("none")}
@@ -140,7 +140,7 @@ func sameRuns(t *testing.T, m *Image, mem *testimage.Physical, base uint64) {
 	for pfn := range mem.End() + 2 {
 		_, class := mem.Page(pfn)
 		r, ok := seen[pfn]
-		if ok != (class != testimage.Hole && pfn >= base) || ok && r.Err != causeOf(class) {
+		if ok != (class != testimage.Hole && pfn >= base) || ok && r.Err != kdumpCause(class) {
 			t.Fatalf("page 0x%x is in run %+v, %v; it is %v", pfn, r, ok, class)
 		}
 	}
@@ -206,10 +206,10 @@ func TestKdumpRandom(t *testing.T) {
 					}
 				}
 			}
-			m := mustOpen(t, &Options{CacheBytes: int(seed%3) * 100 << 10}, files...)
-			samePages(t, m, k.Mem, 0)
+			m := mustKdump(t, &Options{CacheBytes: int(seed%3) * 100 << 10}, files...)
+			sameKdump(t, m, k.Mem, 0)
 			meta := m.Meta()
-			if meta.Version != k.Version || meta.BigEndian != k.BigEndian || meta.WordSize != 8>>b2i(k.Narrow) || len(meta.Parts) != len(files) {
+			if meta.Version != k.Version || meta.BigEndian != k.BigEndian || k.Narrow != (meta.WordSize == 4) || len(meta.Parts) != len(files) {
 				t.Errorf("%+v", meta)
 			}
 			if k.Version >= 3 && !bytes.Equal(meta.VMCoreInfo, k.VMCoreInfo) {
@@ -220,11 +220,4 @@ func TestKdumpRandom(t *testing.T) {
 			}
 		})
 	}
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/xfer"
 )
 
 // kdumpCheck is a look at all that a dump holds.
@@ -82,9 +83,6 @@ func (c *kdumpCheck) headers(p *kdumpPart) {
 		if key, _, ok := bytes.Cut(text, []byte("=")); len(text) > 0 && (!ok || len(key) == 0 || !isText(text)) {
 			c.bad(p.src.bad(off, remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", text)))
 			return
-		}
-		if size, ok := bytes.CutPrefix(text, []byte("PAGESIZE=")); ok && string(size) != fmt.Sprint(h.block) {
-			c.bad(p.src.bad(off, remora.ErrCorrupt, fmt.Sprintf("PAGESIZE=%d, as the block size is", h.block), fmt.Sprintf("%.40q", text)))
 		}
 		off += int64(len(line))
 	}
@@ -227,7 +225,7 @@ func (c *kdumpCheck) eachDescs(p *kdumpPart, each func(pfn uint64, j *kdumpJob))
 			pfn = end
 			continue
 		}
-		n := min(end-pfn, kdumpJobPages)
+		n := min(end-pfn, xfer.ChunkBytes>>k.shift)
 		j := k.jobs.Get().(*kdumpJob)
 		_, err = k.descs(c.ctx, p, pfn, n, j)
 		for err != nil && n > 1 && c.ctx.Err() == nil {
@@ -254,8 +252,11 @@ func (c *kdumpCheck) inflate(p *kdumpPart, jobs <-chan *kdumpJob) {
 	block := int(k.head.block)
 	co := codecs.Get().(*codec)
 	defer codecs.Put(co)
-	page := make([]byte, kdumpJobPages*block)
+	var page []byte
 	for j := range jobs {
+		if len(page) < j.n*block {
+			page = make([]byte, j.n*block)
+		}
 		for i := range j.n {
 			j.errs[i] = nil
 			if j.dst[i] != nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/remora-go/remora"
@@ -189,7 +190,10 @@ func statusNames(status uint32) (codecs, flags []string) {
 func (k *kdump) describe(m *Meta) {
 	h := k.head
 	m.Format, m.Reason = Kdump, fmt.Sprintf("it begins with %q", h.sig)
-	m.Machine, m.WordSize, m.PageSize = h.machine(), h.wordSize(), int(h.block)
+	m.Machine, m.WordSize, m.PageSize = h.machine(), h.wordSize(), k.pageSize()
+	if m.Machine == elf.EM_NONE {
+		m.Machine = k.notesMachine()
+	}
 	m.BigEndian = h.order == binary.ByteOrder(binary.BigEndian)
 	m.Version, m.Level = h.version, h.sub.level
 	m.Uname, m.Time = h.uname, h.time()
@@ -208,20 +212,49 @@ func (k *kdump) describe(m *Meta) {
 	m.Maker = k.maker()
 }
 
-// maker says who wrote the file. QEMU knows no names of the guest but its machine.
+// maker says who wrote the file. QEMU knows no names of the guest, but its machine at
+// most; makedumpfile keeps QEMU's notes.
 func (k *kdump) maker() string {
-	for _, n := range k.notes {
-		if n.Owner == "QEMU" {
-			return "QEMU"
-		}
-	}
-	u := k.head.uname
-	u[4] = ""
-	if u == [6]string{} && k.head.uname[4] != "" {
-		return "QEMU"
-	}
-	if u[2] != "" {
+	if k.head.uname[2] != "" {
 		return "makedumpfile"
 	}
+	if k.head.uname[4] != "" {
+		return "QEMU"
+	}
 	return ""
+}
+
+// pageSize is that of the machine, as VMCOREINFO has it. The blocks of the file may be
+// larger: QEMU takes the largest pages that an arm64 machine could have.
+func (k *kdump) pageSize() int {
+	for line := range bytes.Lines(k.info) {
+		if text, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("PAGESIZE=")); ok {
+			if n, err := strconv.Atoi(string(text)); err == nil && n > 0 && n&(n-1) == 0 && n <= 1<<20 {
+				return n
+			}
+		}
+	}
+	return int(k.head.block)
+}
+
+// notesMachine tells the machine by the size of its NT_PRSTATUS: QEMU names only the
+// machines it was built for first.
+func (k *kdump) notesMachine() elf.Machine {
+	if !k.head.wide || k.head.order != binary.ByteOrder(binary.LittleEndian) {
+		return elf.EM_NONE
+	}
+	for _, n := range k.notes {
+		if n.Owner != "CORE" || n.Type != 1 {
+			continue
+		}
+		switch len(n.Desc) {
+		case 336:
+			return elf.EM_X86_64
+		case 392:
+			return elf.EM_AARCH64
+		case 376:
+			return elf.EM_RISCV
+		}
+	}
+	return elf.EM_NONE
 }
