@@ -9,16 +9,19 @@ ROUNDS   ?= 21
 CALLS    ?= 1000000
 export CGO_ENABLED ?= 0
 
-.PHONY: help demo test conformance lint bench fuzz mutants build docs clean
+.PHONY: help demo test test-images conformance lint bench fuzz mutants build docs clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## read and write the memory of a live process, in a minute
 	bin/remora demo
 
 test: ## run every test, on this and other platforms
 	scripts/test
+
+test-images: ## run the tests of kernel images on every kernel and every variant of it
+	scripts/test-images
 
 conformance: ## hold the engines against the running kernel (CALLS=1000000 random calls each)
 	CALLS=$(CALLS) scripts/conformance

@@ -87,7 +87,7 @@ func (c cache) entry(name string, make func(path string) error) (string, error) 
 
 // prune removes the entries of a kind that were not used for longest, until the whole
 // is no larger than max bytes. What another process holds is left.
-func (c cache) prune(kind string, max int64, keep ...string) error {
+func (c cache) prune(kind string, max int64) error {
 	type old struct {
 		name string
 		size int64
@@ -114,8 +114,8 @@ func (c cache) prune(kind string, max int64, keep ...string) error {
 		if total <= max {
 			break
 		}
-		if contains(keep, filepath.Join(c.dir, o.name)) || time.Since(o.used) < time.Hour {
-			continue
+		if time.Since(o.used) < time.Hour {
+			break // it may be in use
 		}
 		if c.remove(o.name) {
 			total -= o.size
@@ -135,15 +135,6 @@ func (c cache) remove(name string) bool {
 		return false
 	}
 	return os.RemoveAll(filepath.Join(c.dir, name)) == nil
-}
-
-func contains(all []string, s string) bool {
-	for _, a := range all {
-		if a == s {
-			return true
-		}
-	}
-	return false
 }
 
 // sizeOf gives the bytes that files of a directory say they have.

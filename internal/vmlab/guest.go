@@ -36,26 +36,27 @@ type guest struct {
 	err  error         // then: how
 }
 
-// boot starts QEMU. log gets what the console says. The guest is killed when ctx ends,
-// and when the process that started it does.
-func boot(ctx context.Context, arch string, args []string, ram, socketDir string, log io.Writer) (*guest, error) {
+// boot starts QEMU. log, which is closed at the end, gets what the console says. The
+// guest is killed when ctx ends, and when the process that started it does.
+func boot(ctx context.Context, arch string, args []string, ram, socketDir string, log *os.File) (*guest, error) {
 	ctx, end := context.WithTimeout(ctx, bootTime)
 	g := &guest{arch: arch, ram: ram, dir: socketDir, said: make(chan string, 64), end: end, gone: make(chan struct{})}
 	g.cmd = exec.CommandContext(ctx, emulator(arch), args...)
 	g.cmd.SysProcAttr = linux.DiesWithParent()
 	out, err := g.cmd.StdoutPipe()
+	g.cmd.Stderr = log
+	if err == nil {
+		err = g.cmd.Start()
+	}
 	if err != nil {
 		end()
-		return nil, err
-	}
-	g.cmd.Stderr = log
-	if err := g.cmd.Start(); err != nil {
-		end()
+		log.Close()
 		return nil, err
 	}
 	go func() {
 		g.listen(out, log)
 		g.err = g.cmd.Wait()
+		log.Close()
 		end()
 		close(g.gone)
 	}()

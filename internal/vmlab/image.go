@@ -33,6 +33,9 @@ const RAM Format = "ram"
 // Swap is the guest's swap disk, as it was.
 const Swap Format = "swap"
 
+// procVmcore is what the kernel after a crash had as /proc/vmcore.
+const procVmcore Format = "proc-vmcore"
+
 // Has says whether there is such an image of QEMU's.
 func (l *Lab) Has(f Format) bool { return exists(filepath.Join(l.Dir, string(f))) }
 
@@ -47,6 +50,9 @@ func (l *Lab) Dump(f Format) string {
 // image there are three.
 func (l *Lab) Parts(f Format) []string {
 	l.t.Helper()
+	if f == Vmcore && l.Has(procVmcore) {
+		f = procVmcore
+	}
 	if f != Vmcore && !strings.HasPrefix(string(f), "makedumpfile-") {
 		return []string{filepath.Join(l.Dir, string(f))}
 	}

@@ -51,18 +51,25 @@ type About struct {
 // test where they can but something goes wrong.
 func Open(t testing.TB, m Machine) *Lab {
 	t.Helper()
+	return open(t, m, "moment", func(ctx context.Context, r *recipe, dir string) error {
+		return r.makeMoment(ctx, dir)
+	})
+}
+
+// open gives an entry of the cache, made now if need be.
+func open(t testing.TB, m Machine, kind string, make func(context.Context, *recipe, string) error) *Lab {
+	t.Helper()
 	l := &Lab{Machine: m, t: t}
 	l.prepare()
 	ctx, cancel := context.WithTimeout(context.Background(), bootTime)
 	defer cancel()
-	dir, err := l.cache.entry("moments/"+m.String()+"-"+l.recipe.key(), func(dir string) error {
-		return l.recipe.makeMoment(ctx, dir)
-	})
+	name := fmt.Sprintf("moments/%s-%s-%s", kind, m, l.recipe.key())
+	dir, err := l.cache.entry(name, func(dir string) error { return make(ctx, &l.recipe, dir) })
 	if err != nil {
 		t.Fatalf("vmlab: %s: %v", m, err)
 	}
 	l.Dir = dir
-	l.cache.prune("moments", maxCache, dir)
+	l.cache.prune("moments", maxCache)
 	b, err := os.ReadFile(dir + "/about.json")
 	if err == nil {
 		err = json.Unmarshal(b, &l.About)

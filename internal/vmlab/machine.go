@@ -4,6 +4,7 @@ package vmlab
 
 import (
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -24,6 +25,36 @@ const DefaultMiB = 256
 
 // cpus is how many processors a guest has.
 const cpus = 2
+
+// Machines gives those that tests of images go over: one of each architecture, and with
+// REMORA_IMAGES=all every kernel and every variant.
+func Machines() []Machine {
+	if os.Getenv("REMORA_IMAGES") != "all" {
+		return []Machine{{Kernel: AMD64v6_1}, {Kernel: ARM64v6_1}, {Kernel: RISCV64v7_2}}
+	}
+	var all []Machine
+	for _, k := range Kernels() {
+		all = append(all, Machine{Kernel: k.Name})
+		if k.Arch == "amd64" {
+			all = append(all, Machine{Kernel: k.Name, FiveLevels: true})
+		}
+	}
+	const withoutLPA2 = "max,lpa2=off,pauth-impdef=on"
+	return append(all,
+		Machine{Kernel: AMD64v6_1, NoKASLR: true},
+		Machine{Kernel: AMD64v6_1, NoVMCOREINFO: true},
+		Machine{Kernel: AMD64v6_12, NoKASLR: true, NoVMCOREINFO: true, FiveLevels: true},
+		Machine{Kernel: AMD64v6_1, Options: "pti=on"},
+		Machine{Kernel: AMD64v6_1, MiB: bigMiB},
+		Machine{Kernel: AMD64v7_2, MiB: bigMiB, FiveLevels: true},
+		Machine{Kernel: ARM64v6_1, CPU: "cortex-a72", NoKASLR: true},
+		Machine{Kernel: ARM64v7_2, CPU: "cortex-a72"},
+		Machine{Kernel: ARM64v7_2, CPU: withoutLPA2},
+	)
+}
+
+// bigMiB is more than 4 GiB, so that a PC has memory above its hole for devices.
+const bigMiB = 5 << 10
 
 func (m Machine) String() string {
 	parts := []string{m.Kernel}

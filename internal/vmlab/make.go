@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -52,7 +53,18 @@ func (r *recipe) makeMoment(ctx context.Context, dir string) error {
 			return fmt.Errorf("dump %s: %w", d.name, err)
 		}
 	}
-	return os.Remove(dir + "/initrd")
+	if err := os.Remove(dir + "/initrd"); err != nil {
+		return err
+	}
+	return dig(ctx, dir+"/"+string(ELF))
+}
+
+// dig gives back the disk that pages of zeros take, where the tool for it is.
+func dig(ctx context.Context, name string) error {
+	if _, err := exec.LookPath("fallocate"); err != nil {
+		return nil
+	}
+	return exec.CommandContext(ctx, "fallocate", "--dig-holes", name).Run()
 }
 
 // qemuDump is an image that QEMU makes of a stopped guest.

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,6 +49,12 @@ func readTruth(name string) (*Truth, error) {
 		}
 	}
 	return t, json.Unmarshal(t.Files["witnesses.json"], &t.Witnesses)
+}
+
+// File gives a file by its name in the guest, without the leading slash; nil if it was
+// not there.
+func (t *Truth) File(format string, args ...any) []byte {
+	return t.Files[fmt.Sprintf(format, args...)]
 }
 
 // Witness gives the report of the witness of a role.
@@ -117,7 +124,7 @@ func (p Page) Swap() (area int, slot uint64, ok bool) {
 // Pages gives the pages of all regions of a witness, in the order of its report.
 func (t *Truth) Pages(pid int) []Page {
 	var all []Page
-	for line := range strings.Lines(string(t.Files[fmt.Sprintf("pages/%d", pid)])) {
+	for line := range strings.Lines(string(t.File("pages/%d", pid))) {
 		var v [4]uint64
 		for i, f := range strings.Fields(line) {
 			if i < len(v) && f != "-" {
@@ -149,18 +156,29 @@ func (t *Truth) Vmalloc() []Range {
 	return all
 }
 
-// DirectMap gives where the kernel has the physical address pa in its direct map.
+// DirectMap gives where the kernel has the physical address pa in its direct map: the
+// largest segment of /proc/kcore that has it. The offsets in that file are beyond what
+// debug/elf takes.
 func (t *Truth) DirectMap(pa uint64) (va uint64, ok bool) {
-	f, err := elf.NewFile(bytes.NewReader(t.Files["kcore.head"]))
-	if err != nil {
+	head := t.Files["kcore.head"]
+	const headSize, progSize = 64, 56
+	if len(head) < headSize {
 		return 0, false
 	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_LOAD && p.Paddr <= pa && pa-p.Paddr < p.Memsz {
-			return p.Vaddr + pa - p.Paddr, true
+	le := binary.LittleEndian // as every machine here
+	var largest uint64
+	for i := range int(le.Uint16(head[56:])) {
+		at := headSize + i*progSize
+		if at+progSize > len(head) {
+			break
+		}
+		p := head[at:]
+		start, from, size := le.Uint64(p[16:]), le.Uint64(p[24:]), le.Uint64(p[40:])
+		if le.Uint32(p) == uint32(elf.PT_LOAD) && from <= pa && pa-from < size && size > largest {
+			va, ok, largest = start+pa-from, true, size
 		}
 	}
-	return 0, false
+	return va, ok
 }
 
 // VMCOREINFO gives the keys and values of the guest's VMCOREINFO, from the headers of
