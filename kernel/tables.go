@@ -50,6 +50,14 @@ func (f *finder) no(format string, args ...any) {
 	f.tried = append(f.tried, fmt.Sprintf(format, args...))
 }
 
+// lacks says why keys of VMCOREINFO are not there.
+func (f *finder) lacks() string {
+	if f.info == nil {
+		return "there is no VMCOREINFO"
+	}
+	return "VMCOREINFO lacks them"
+}
+
 // over says that the search has ended.
 func (f *finder) over() bool { return f.found != nil || f.ctx.Err() != nil }
 
@@ -127,7 +135,7 @@ func (f *finder) arm64() {
 	va, name, ok := f.symbolRoots()
 	offset, known := f.number("kimage_voffset")
 	if !ok || !known {
-		f.no("SYMBOL(swapper_pg_dir) and NUMBER(kimage_voffset): VMCOREINFO lacks them")
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(kimage_voffset): %s", f.lacks())
 		return
 	}
 	shifts := []int{12, 16, 14}
@@ -180,7 +188,7 @@ func (f *finder) riscv() {
 	va, name, ok := f.symbolRoots()
 	offset, known := f.number("va_kernel_pa_offset")
 	if (!ok || !known) && !hasSatp {
-		f.no("SYMBOL(swapper_pg_dir) and NUMBER(va_kernel_pa_offset), or NUMBER(satp): VMCOREINFO lacks them")
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(va_kernel_pa_offset), or NUMBER(satp): %s", f.lacks())
 		return
 	}
 	for _, b := range bits {

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
@@ -31,12 +32,13 @@ func (f *finder) x86() {
 	formats := f.x86Formats()
 	bases := f.h.PhysBase
 	if n, ok := f.number("phys_base"); ok {
-		bases = append([]Value{n}, bases...)
+		same := func(v Value) bool { return v.N == n.N }
+		bases = append([]Value{n}, slices.DeleteFunc(slices.Clone(bases), same)...)
 	}
 	va, name, ok := f.symbolRoots()
 	switch {
 	case !ok:
-		f.no("SYMBOL(swapper_pg_dir): VMCOREINFO lacks it, or there is none")
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(phys_base): %s", f.lacks())
 	case len(bases) == 0:
 		f.no("SYMBOL(%s) %s: where the kernel was loaded (phys_base) is not known", name, hex(va))
 	default:

@@ -187,6 +187,13 @@ func (k *Kernel) content(ctx context.Context) (*vmcore.Content, error) {
 	case err != nil: // an image can be written without
 		return c, nil
 	}
+	if names, err := k.Uname(ctx); err == nil {
+		for i := range names {
+			if c.Meta.Uname[i] == "" {
+				c.Meta.Uname[i] = names[i]
+			}
+		}
+	}
 	c.Direct, c.DirectBase = l.Direct, l.DirectBase
 	for _, p := range l.Image {
 		c.Kernel = append(c.Kernel, vmcore.Mapped(p))

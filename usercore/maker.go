@@ -66,6 +66,9 @@ func (c *Core) kernelImage() string {
 			task = task || n.Type == ntTaskStruct
 		}
 	}
+	if c.physical() {
+		return "the image of a machine (segments with physical addresses)"
+	}
 	if !task || !c.file.Wide() {
 		return ""
 	}
@@ -75,4 +78,21 @@ func (c *Core) kernelImage() string {
 		}
 	}
 	return "the memory of a running kernel (/proc/kcore)"
+}
+
+// physical says that segments have physical addresses, and no note is of a process: QEMU
+// writes such images of machines for which it has no note of its own.
+func (c *Core) physical() bool {
+	for i := range c.notes {
+		switch n := &c.notes[i]; {
+		case n.Owner == "CORE" && n.Type != ntPRStatus, n.Owner == "GDB", n.Owner == "Delve Header":
+			return false
+		}
+	}
+	for i := range c.file.Progs {
+		if p := &c.file.Progs[i]; p.Type == elf.PT_LOAD && p.Paddr != 0 {
+			return true
+		}
+	}
+	return false
 }

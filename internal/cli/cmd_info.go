@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -20,27 +21,41 @@ func infoCommand() Command {
 		Args:  "TARGET",
 		Short: "say what a target is, and how it is reached",
 		Long: "Lists facts about the target: what it is, which way into it is in use and why, what can be done with its\n" +
-			"memory. For a process in another pid namespace its numbers there are given.",
+			"memory. For a process in another pid namespace its numbers there are given.\n\n" +
+			"Of a kernel image it tells the format and why it was taken for it, what was left out and what is lost, and where\n" +
+			"the page tables of its kernel are. --ram adds what of physical memory is saved, run by run, and --vmcoreinfo what\n" +
+			"the kernel wrote about itself for those who read dumps.",
 		Examples: []string{
 			"remora info 1234           # a live process",
 			"remora info core:core.1234 # what made the core, and what is missing",
+			"remora info vmcore --ram   # a kernel image, with its memory run by run",
 		},
 		Needs: []target.Ability{target.Describer},
 		New: func(flags *pflag.FlagSet) Run {
-			opts := openFlags(flags)
-			flags.BoolVar(&opts.Write, "write", false, "open for writing too")
+			o := &infoOptions{open: openFlags(flags)}
+			flags.BoolVar(&o.open.Write, "write", false, "open for writing too")
+			flags.BoolVar(&o.ram, "ram", false, "list the physical memory of a kernel image")
+			flags.BoolVar(&o.vmcoreinfo, "vmcoreinfo", false, "print the VMCOREINFO of a kernel image")
 			return func(ctx context.Context, env *Env, args []string) (Result, error) {
-				return runInfo(ctx, env, args[0], opts)
+				return runInfo(ctx, env, args[0], o)
 			}
 		},
 	}
 }
 
+// infoOptions are the flags of info.
+type infoOptions struct {
+	open            *target.Options
+	ram, vmcoreinfo bool
+}
+
 // info is what is known of a target.
 type info struct {
-	Target string     `json:"target"`
-	Facts  []infoFact `json:"facts"`
-	Memory infoMemory `json:"memory"`
+	Target     string     `json:"target"`
+	Facts      []infoFact `json:"facts"`
+	Memory     infoMemory `json:"memory"`
+	RAM        []ramRow   `json:"ram,omitempty"`
+	VMCoreInfo []infoFact `json:"vmcoreinfo,omitempty"`
 }
 
 type infoFact struct {
@@ -59,8 +74,8 @@ type infoMemory struct {
 	Live        bool   `json:"live"`
 }
 
-func runInfo(ctx context.Context, env *Env, spec string, opts *target.Options) (Result, error) {
-	t, err := env.Open(ctx, spec, opts)
+func runInfo(ctx context.Context, env *Env, spec string, o *infoOptions) (Result, error) {
+	t, err := env.Open(ctx, spec, o.open)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +93,7 @@ func runInfo(ctx context.Context, env *Env, spec string, opts *target.Options) (
 	for _, f := range facts {
 		res.Facts = append(res.Facts, infoFact(f))
 	}
-	return res, err
+	return res, errors.Join(err, res.addImage(ctx, t, o))
 }
 
 // Text prints the facts in two columns.
@@ -92,5 +107,5 @@ func (r *info) Text(w io.Writer) error {
 			return err
 		}
 	}
-	return nil
+	return r.imageText(w)
 }

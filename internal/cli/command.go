@@ -54,6 +54,9 @@ type Env struct {
 	// Note prints a remark on stderr at once.
 	Note func(text string)
 
+	progress func(what string) *progress // of a long job; what it gives may be nil
+	begun    func(*outFile)              // a file is being written that must not stay half written; nil: no more
+
 	root *cobra.Command // for help and completion
 }
 

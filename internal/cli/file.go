@@ -59,6 +59,18 @@ func (f *outFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteAt writes anywhere in the file.
+func (f *outFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.file.WriteAt(p, off)
+	if err != nil && f.failed == nil {
+		f.failed = fileTrouble("write", err)
+		if bad, ok := errors.AsType[*fs.PathError](err); ok { // the name that it has now says nothing
+			f.failed = &fileError{"write", fmt.Errorf("%s: %w", f.name, bad.Err)}
+		}
+	}
+	return n, err
+}
+
 // commit puts the file where it is to be.
 func (f *outFile) commit() error {
 	err := f.file.Close()

@@ -14,8 +14,10 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/proc"
 	"github.com/remora-go/remora/target"
+	"github.com/remora-go/remora/vmcore"
 )
 
 // globalFlags adds the flags that every verb has.
@@ -32,7 +34,85 @@ func openFlags(flags *pflag.FlagSet) *target.Options {
 	flags.Var((*doorFlag)(&o.Door), "door", "the way into a live process: `DOOR` is auto, process_vm, proc-mem or ptrace")
 	flags.BoolVar(&o.Files, "files", false, "take what a core left out from the mapped files, if their build id agrees")
 	flags.StringVar(&o.Root, "root", "", "look for mapped files below `DIR`")
+	imageFlags(flags, o)
 	return o
+}
+
+// imageFlags adds the flags that say what a kernel image is.
+func imageFlags(flags *pflag.FlagSet, o *target.Options) {
+	flags.Var((*formatFlag)(&o.Format), "format", "take a kernel image to be of `FORMAT`: elf, kdump, lime, avml or raw")
+	flags.BoolVar(&o.ZeroExcluded, "zero-excluded", false, "read what was left out of a kernel image as zeros")
+	flags.Var((*addrFlag)(&o.Base), "ram-base", "a raw kernel image begins at physical address `ADDR`")
+	flags.Var((*rangeFlag)(&o.Hole), "hole", "a raw kernel image passes over `RANGE`, such as 0xc0000000+1G")
+	flags.Var((*rangesFlag)(&o.Segments), "segment", "a raw kernel image holds `RANGE` next; once for each, in the order of the file")
+}
+
+// formatFlag is a vmcore.Format.
+type formatFlag vmcore.Format
+
+func (f *formatFlag) String() string { return string(*f) }
+func (f *formatFlag) Type() string   { return "format" }
+func (f *formatFlag) Set(s string) error {
+	formats := []vmcore.Format{vmcore.ELF, vmcore.Kdump, vmcore.LiME, vmcore.AVML, vmcore.Raw}
+	if !slices.Contains(formats, vmcore.Format(s)) {
+		return fmt.Errorf("want elf, kdump, lime, avml or raw")
+	}
+	*f = formatFlag(s)
+	return nil
+}
+
+// addrFlag is an address.
+type addrFlag remora.Addr
+
+func (f *addrFlag) Type() string { return "addr" }
+func (f *addrFlag) String() string {
+	if *f == 0 {
+		return ""
+	}
+	return remora.Addr(*f).String()
+}
+func (f *addrFlag) Set(s string) error {
+	n, err := parseNumber(s)
+	*f = addrFlag(n)
+	return err
+}
+
+// rangeFlag is ADDR+LEN or ADDR-END.
+type rangeFlag remora.Range
+
+func (f *rangeFlag) Type() string { return "range" }
+func (f *rangeFlag) String() string {
+	if f.Size == 0 {
+		return ""
+	}
+	return remora.Range(*f).String()
+}
+func (f *rangeFlag) Set(s string) error {
+	r, err := (&locator{}).parseSpan(s, size{given: true})
+	switch {
+	case err != nil:
+		return err
+	case r.Size == 0:
+		return fmt.Errorf("want ADDR+LEN or ADDR-END")
+	case r.Start+remora.Addr(r.Size-1) < r.Start:
+		return fmt.Errorf("it passes the last address")
+	}
+	*f = rangeFlag(r)
+	return nil
+}
+
+// rangesFlag is a list of them.
+type rangesFlag []remora.Range
+
+func (f *rangesFlag) Type() string   { return "range" }
+func (f *rangesFlag) String() string { return "" }
+func (f *rangesFlag) Set(s string) error {
+	var r rangeFlag
+	if err := r.Set(s); err != nil {
+		return err
+	}
+	*f = append(*f, remora.Range(r))
+	return nil
 }
 
 // choice is a flag with few values.

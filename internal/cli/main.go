@@ -33,7 +33,7 @@ func Standard() Stdio { return Stdio{os.Stdin, os.Stdout, os.Stderr, os.Getenv} 
 func Main(ctx context.Context, args []string, io Stdio) int {
 	v := &invocation{io: io}
 	v.out = &counted{w: io.Out}
-	v.env = &Env{Stdin: io.In, Note: v.note}
+	v.env = &Env{Stdin: io.In, Note: v.note, progress: v.progress, begun: v.begun}
 	root := v.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -103,12 +103,21 @@ func (v *invocation) await(ctx context.Context, done <-chan error) error {
 		case <-time.After(grace):
 		}
 		if v.out.calls.Load() == before {
-			if name := v.temp.Load(); name != nil {
+			if name := v.temp.Load(); name != nil && *name != "" {
 				os.Remove(*name)
 			}
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// begun takes down which file is to be removed if the verb is left behind.
+func (v *invocation) begun(f *outFile) {
+	if f == nil {
+		v.temp.Store(nil)
+		return
+	}
+	v.temp.Store(&f.temp)
 }
 
 // open opens a target for a verb that needs these abilities. The error is marked, as

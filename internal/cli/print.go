@@ -26,9 +26,9 @@ func (v *invocation) print(c *Command, res Result) (err error) {
 	if err != nil {
 		return err
 	}
-	v.temp.Store(&f.temp)
+	v.begun(f)
 	err = v.printTo(f, c, res)
-	v.temp.Store(nil)
+	v.begun(nil)
 	if f.failed != nil {
 		f.abandon()
 		return err

@@ -57,6 +57,10 @@ func TestMain(m *testing.M) {
 //	code CODE                  look at the exit code of that program, after wait
 //	core FILE [ARG...]         write a small ELF core, with the stack of a process that had
 //	                           these arguments
+//	image FILE KIND            write the image of a small machine with a kernel: see writeImage
+//	damage FILE OFFSET TEXT    write over a part of it; with cut for TEXT it ends there
+//	unchanged FILE...          these hold what they held when this was first said of them
+//	fifo FILE                  make a FIFO
 //	repeat N TEXT FILE         write N lines of TEXT
 //	objects stdout|stderr      every line is an object with a schema
 //	kthread                    $kthread is a kernel thread; without one there is no test
@@ -74,7 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "refused": refused, "specimen": startSpecimen, "poke": poke, "ends": ends, "runs": runs,
 			"stuck": stuck, "resolve": resolve, "unmap": unmap, "interrupt": interrupt, "code": code, "core": writeCore, "repeat": repeat, "objects": objects, "kthread": kthread,
-			"holds": holds, "filtered": filtered,
+			"holds": holds, "filtered": filtered, "image": writeImage, "damage": damageFile, "unchanged": digest, "fifo": fifo,
 		},
 	})
 }

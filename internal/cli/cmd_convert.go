@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/pflag"
+
+	"github.com/remora-go/remora/target"
+	"github.com/remora-go/remora/vmcore"
+)
+
+func convertCommand() Command {
+	return Command{
+		Name:  "convert",
+		Args:  "TARGET FILE",
+		Short: "write a kernel image in another format",
+		Long: "Writes FILE, an image of the physical memory of TARGET, as ELF (what the kernel's /proc/vmcore is) or\n" +
+			"kdump-compressed (what makedumpfile writes, version 6). Notes with VMCOREINFO and the processors' registers, and\n" +
+			"the dump level of a compressed image, are carried over. FILE appears when it is whole; one that is there is\n" +
+			"replaced with --force alone. It can be read by its owner only.\n\n" +
+			"What was left out of the source is left out of FILE, and never zeros in it. What is lost in the source (cut off,\n" +
+			"or not written for want of room) is lost in a compressed image too, and not saved in an ELF one, which knows no\n" +
+			"other word. What proves to be damaged is treated so as well, and listed on stderr; then the exit code is 5. Parts\n" +
+			"of pages, which only ELF knows, are left out of a compressed image. How much all that is is printed at the end.\n\n" +
+			"TARGET may be any other target that lists what is mapped; its addresses then stand for physical ones.",
+		Examples: []string{
+			"remora convert vmcore vmcore.kdump --to kdump --compress zstd",
+			"remora convert vmcore:part1,part2,part3 whole.elf",
+			"remora convert ram.raw vmcore.elf --ram-base 0x40000000",
+		},
+		New: func(flags *pflag.FlagSet) Run {
+			o := &convertOptions{
+				open: openFlags(flags), to: choice{value: "elf", of: []string{"elf", "kdump"}},
+				codec: choice{value: "zlib", of: []string{"zlib", "zstd", "snappy", "none"}},
+			}
+			flags.Var(&o.to, "to", "write `FORMAT`: elf or kdump")
+			flags.Var(&o.codec, "compress", "compress the pages of a kdump image by `CODEC`: zlib, zstd, snappy or none")
+			flags.IntVar(&o.level, "level", 0, "compress with level `N`: 1 to 9 for zlib, 1 to 22 for zstd; 0 is its own choice")
+			flags.BoolVar(&o.force, "force", false, "replace FILE if it is there")
+			return func(ctx context.Context, env *Env, args []string) (Result, error) {
+				o.chosen = flags.Changed("compress") || flags.Changed("level")
+				return runConvert(ctx, env, args, o)
+			}
+		},
+	}
+}
+
+// convertOptions are the flags of convert.
+type convertOptions struct {
+	open   *target.Options
+	to     choice
+	codec  choice
+	level  int
+	chosen bool // one of the two
+	force  bool
+}
+
+// check finds flags that do not go together.
+func (o *convertOptions) check() error {
+	most := map[string]int{"zlib": 9, "zstd": 22}[o.codec.value]
+	switch {
+	case o.chosen && o.to.value != "kdump":
+		return usagef("--compress and --level are for --to kdump")
+	case o.level < 0 || o.level > 0 && most == 0, o.level > most:
+		return usagef("--level %d: want 1 to 9 with zlib, 1 to 22 with zstd", o.level)
+	}
+	return nil
+}
+
+func runConvert(ctx context.Context, env *Env, args []string, o *convertOptions) (Result, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := mayCreate(args[1], o.force); err != nil {
+		return nil, err
+	}
+	t, err := env.Open(ctx, args[0], o.open)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	content, err := target.Content(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	c := &conversion{Source: args[0], File: args[1], Format: o.to.value}
+	w := &vmcore.WriteOptions{To: vmcore.Format(o.to.value)}
+	if o.to.value == "kdump" {
+		c.Codec = o.codec.value
+		w.Codec, w.Level = vmcore.Codec(o.codec.value), o.level
+	}
+	return c.run(ctx, env, content, w)
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/kernel"
+	"github.com/remora-go/remora/target"
+	"github.com/remora-go/remora/vmcore"
+)
+
+// imageOf gives the image that a target is made of. who says what it is wanted for.
+func imageOf(t remora.Target, who string) (*vmcore.Image, error) {
+	switch t := t.(type) {
+	case *vmcore.Image:
+		return t, nil
+	case *target.Kernel:
+		return t.Image, nil
+	}
+	return nil, fmt.Errorf("%s is no kernel image, and %s: %w", t.Memory().Info().Name, who, errors.ErrUnsupported)
+}
+
+// ramRow is a run of physical memory.
+type ramRow struct {
+	Start string `json:"start"`
+	End   string `json:"end"` // the first address behind it
+	Size  uint64 `json:"size"`
+	State string `json:"state"` // saved, or the cause for which it is not
+	Zeros bool   `json:"zeros,omitempty"`
+
+	start remora.Addr
+}
+
+// addImage adds what was asked for of a kernel image.
+func (r *info) addImage(ctx context.Context, t remora.Target, o *infoOptions) error {
+	if !o.ram && !o.vmcoreinfo {
+		return nil
+	}
+	img, err := imageOf(t, "--ram and --vmcoreinfo are for those")
+	if err != nil {
+		return err
+	}
+	if o.vmcoreinfo {
+		if err := r.addVMCoreInfo(img); err != nil {
+			return err
+		}
+	}
+	if !o.ram {
+		return nil
+	}
+	for run, err := range img.Runs(ctx) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", img.Info().Name, err)
+		}
+		row := ramRow{Start: run.Start.String(), End: endText(run.Range), Size: run.Size, State: "saved", Zeros: run.Zeros, start: run.Start}
+		if run.Err != nil {
+			row.State = run.Err.Error()
+		}
+		if n := len(r.RAM); n > 0 && r.RAM[n-1].End == row.Start && r.RAM[n-1].State == row.State && r.RAM[n-1].Zeros == row.Zeros {
+			r.RAM[n-1].End, r.RAM[n-1].Size = row.End, r.RAM[n-1].Size+row.Size
+			continue
+		}
+		r.RAM = append(r.RAM, row)
+	}
+	return nil
+}
+
+func (r *info) addVMCoreInfo(img *vmcore.Image) error {
+	text := img.Meta().VMCoreInfo
+	if text == nil {
+		return fmt.Errorf("%s has no VMCOREINFO: %w", img.Info().Name, errors.ErrUnsupported)
+	}
+	v := kernel.ParseVMCoreInfo(text)
+	for _, l := range v.Lines {
+		r.VMCoreInfo = append(r.VMCoreInfo, infoFact(l))
+	}
+	return errors.Join(v.Problems...)
+}
+
+// imageText prints what addImage has added.
+func (r *info) imageText(w io.Writer) error {
+	if len(r.RAM) > 0 {
+		if _, err := io.WriteString(w, "\nphysical memory\n"); err != nil {
+			return err
+		}
+	}
+	for i := range r.RAM {
+		row := &r.RAM[i]
+		if _, err := fmt.Fprintf(w, "  %016x-%016x %12d KiB  %s\n", uint64(row.start), uint64(row.start)+row.Size, row.Size>>10, row.State); err != nil {
+			return err
+		}
+	}
+	if len(r.VMCoreInfo) > 0 {
+		if _, err := io.WriteString(w, "\nVMCOREINFO\n"); err != nil {
+			return err
+		}
+	}
+	for _, f := range r.VMCoreInfo {
+		if _, err := fmt.Fprintf(w, "%s=%s\n", harmless(f.Key), harmless(f.Value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
