@@ -126,9 +126,6 @@ func TestTablesTranslateAsTheModel(t *testing.T) {
 			if m.page > 12 {
 				seeds = 8 // larger tables take longer to make
 			}
-			if raceEnabled {
-				seeds /= 8
-			}
 			for seed := range seeds {
 				s := newScene(&m, seed)
 				mapped += s.compare(t, f, seed%8 == 1)
