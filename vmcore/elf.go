@@ -75,8 +75,12 @@ func otherELF(t elf.Type) string {
 	return t.String()
 }
 
-// noPhys says that a segment has no physical address.
-func (e *elfImage) noPhys(p *elfcore.Prog) bool { return p.Paddr == uint64(e.file.Last()) }
+// noPhys says that a segment has no physical memory: its address is all ones, or it has no
+// byte and its offset is, which is how QEMU writes what the guest had mapped and is no RAM.
+func (e *elfImage) noPhys(p *elfcore.Prog) bool {
+	ones := uint64(e.file.Last())
+	return p.Paddr == ones || p.Filesz == 0 && p.Off == ones
+}
 
 // take adds the segment of a program header, if it has physical memory.
 func (e *elfImage) take(p *elfcore.Prog) {
