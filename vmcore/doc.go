@@ -7,7 +7,8 @@
 // # Structure
 //
 // An Image is a remora.Target whose Memory is physical memory, and is itself the Space
-// of it. It does not know what an operating system is: package kernel finds one in it.
+// of it; and a remora.Mapper, Describer and Explainer. It does not know what an operating
+// system is: package kernel finds one in it.
 // Behind it is one format, chosen by the file's content or by Options.Format; Meta says
 // which one and why. A file that is something else gives a *remora.FormatError that Is
 // remora.ErrUnrecognized and names it, with what can be done about it.

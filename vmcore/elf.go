@@ -61,7 +61,22 @@ func openELF(s *source, o *Options) (format, error) {
 	}
 	e.table = settle(e.claims())
 	e.judge(e.problems.add)
+	if by := e.hypervisor(); by != "" {
+		e.problems.add(s.bad(0, errors.ErrUnsupported, "an image by QEMU or a Linux kernel",
+			"notes of "+by+", which are not read: addresses may be those of the host and not of the guest"))
+	}
 	return e, nil
+}
+
+// hypervisor names one whose notes are not known here.
+func (e *elfImage) hypervisor() string {
+	switch {
+	case e.notes.has("VBCORE"):
+		return "VirtualBox"
+	case e.notes.xen():
+		return "Xen"
+	}
+	return ""
 }
 
 // otherELF names an ELF file that is no core.
@@ -75,8 +90,12 @@ func otherELF(t elf.Type) string {
 	return t.String()
 }
 
-// noPhys says that a segment has no physical address.
-func (e *elfImage) noPhys(p *elfcore.Prog) bool { return p.Paddr == uint64(e.file.Last()) }
+// noPhys says that a segment has no physical memory: its address is all ones, or it has no
+// byte and its offset is, which is how QEMU writes what the guest had mapped and is no RAM.
+func (e *elfImage) noPhys(p *elfcore.Prog) bool {
+	ones := uint64(e.file.Last())
+	return p.Paddr == ones || p.Filesz == 0 && p.Off == ones
+}
 
 // take adds the segment of a program header, if it has physical memory.
 func (e *elfImage) take(p *elfcore.Prog) {
@@ -147,11 +166,9 @@ func (e *elfImage) other(forced bool) string {
 	switch {
 	case n.has("CORE", ntTaskStruct) && e.kernelHalf():
 		return "the memory of the running kernel (/proc/kcore): it is live, and no image; make one with kdump or makedumpfile"
-	case n.has("VBCORE"):
-		return "what VirtualBox wrote (note VBCORE): its layout is not read here"
-	case n.xen():
-		return "what Xen wrote (a note of Xen): its layout is not read here"
-	case forced || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("LINUX", ntDeviceDump):
+	case e.hypervisor() != "" && len(e.segs) == 0:
+		return "the memory of a guest as " + e.hypervisor() + " writes it, without segments: that is not read here"
+	case forced || e.hypervisor() != "" || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("LINUX", ntDeviceDump):
 		return ""
 	case n.has("CORE", ntAuxv) || n.has("CORE", ntFile) || n.has("CORE", ntPRPSInfo) || n.has("GDB") || n.has("Delve Header"):
 		return "the core of a user process"

@@ -9,7 +9,10 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/testneed"
 	"github.com/remora-go/remora/vmcore"
 )
 
@@ -78,5 +81,32 @@ func TestWriteIsSeen(t *testing.T) {
 		if _, err := m.Memory().ReadAt(ctx, got, a); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%v: %v, %v", a, got, err)
 		}
+	}
+}
+
+// TestHolesStay reads a file in memory that is made of holes: that must not fill them.
+func TestHolesStay(t *testing.T) {
+	f, err := os.CreateTemp("/dev/shm", "remora-test-*")
+	if err != nil {
+		testneed.Lacks(t, err.Error())
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	const size = 64 * page
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	m, err := vmcore.Open(f.Name(), &vmcore.Options{Format: vmcore.Raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	buf := make([]byte, size)
+	if n, err := m.Memory().ReadAt(context.Background(), buf, 0); n != size || err != nil {
+		t.Fatal(n, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks != 0 {
+		t.Errorf("%d blocks, %v", st.Blocks, err)
 	}
 }
