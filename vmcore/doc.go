@@ -38,6 +38,14 @@
 // read. AVML writes the same in its version 1. Raw memory is read at the addresses that
 // Options give, and is never guessed at.
 //
+// A kdump-compressed image (versions 0 to 6, of 32- and 64-bit machines in both byte
+// orders) can be in the parts of a split set, in any order. Where a part is missing, its
+// pages are ErrTruncated. Pages are packed with zlib, LZO, snappy or zstd, each by the flags
+// of its own; what they give must be exactly a page, and where the data have a checksum, it
+// must be right. A page of size 0 whose descriptor has an offset is one of zeros, as some
+// writers have it. In version 0 what is left out is zeros. A flattened stream, of any of
+// this, is read where it lies.
+//
 // # Writing in place
 //
 // With Options.Write, ELF, LiME and raw images are written where they are read; the other
@@ -51,6 +59,17 @@
 // 64-bit machine, and not on a network file system or FUSE. An image must not be changed
 // while it is open; one that is cut off all the same gives ErrTruncated from its new end
 // on, mapped or not, and never a signal.
+//
+// Of a kdump-compressed image opening reads the headers and the notes, and of a split set
+// some pieces of the bitmaps, to compare them. The first read of a page reads the bitmaps up
+// to its place, once. What is kept of a bitmap are ranks, a 32nd of its size at most, and up
+// to 8 MiB of its bits; what is all alike in a run of 2^20 pages takes nothing. Opening a
+// flattened stream reads the header of each record, and keeps 16 bytes for it.
+//
+// Inflated pages are kept in up to Options.CacheBytes; where pages share their data, as those
+// of zeros do, they share the memory. Small reads one after another inflate up to 256 KiB
+// ahead. A read of four whole pages or more goes past the cache, and is inflated on all
+// processors, by goroutines that Close ends.
 //
 // # Cancellation and concurrency
 //
