@@ -53,6 +53,7 @@ Dir::Etc::sourceparts "-";
 APT::Architecture %q;
 APT::Architectures { %q; };
 APT::Sandbox::User "root";
+Acquire::Retries "3";
 Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 `, dir+"/state", dir+"/cache", dir+"/lab.sources", arch, arch)
@@ -63,9 +64,14 @@ Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 		return nil, err
 	}
 	a := &apt{dir: dir, arch: arch, log: log}
-	_, err = a.run(ctx, dir, "apt-get", "update", "-q")
-	return a, err
+	if _, err := a.run(ctx, dir, "apt-get", "update", "-q"); err != nil {
+		return nil, err
+	}
+	return a, os.WriteFile(dir+"/"+updated, nil, 0o644)
 }
+
+// updated is a file that says that an index was fetched.
+const updated = "updated"
 
 // systemMirror gives the address that the system's own apt has Debian's main archive at.
 func systemMirror(ctx context.Context) (string, error) {
@@ -183,7 +189,8 @@ func fetchPackages(ctx context.Context, k Kernel, dir string, log func(string, .
 func fetchFrom(ctx context.Context, k Kernel, dir, suite string, pinned bool, log func(string, ...any)) ([]string, error) {
 	home := filepath.Join(dir, "apt-"+suite)
 	a := &apt{dir: home, arch: k.Arch, log: log}
-	if _, err := os.Stat(home + "/apt.conf"); err != nil {
+	if !exists(filepath.Join(home, updated)) {
+		var err error
 		if a, err = newApt(ctx, home, suite, k.Arch, log); err != nil {
 			return nil, err
 		}

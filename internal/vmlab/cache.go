@@ -17,7 +17,7 @@ import (
 )
 
 // maxCache is how much of the disk the cache may hold, in bytes, before old entries go.
-const maxCache = 40 << 30
+const maxCache = 24 << 30
 
 // cache is a directory of directories, each made once and then read only.
 type cache struct{ dir string }

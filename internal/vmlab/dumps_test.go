@@ -117,9 +117,20 @@ func TestKernelCrash(t *testing.T) {
 	if loads < 256<<20 {
 		t.Errorf("segments of %d bytes", loads)
 	}
+	(&moment{Lab: lab, ram: openFile(t, lab.Dump(vmlab.RAM))}).holds(t, f)
 	if k := kind(head(t, lab.Dump(vmlab.MakedumpfileZlib31))); k != "kdump, status 0x1" {
 		t.Errorf("makedumpfile made %s of it", k)
 	}
+}
+
+func openFile(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 func sizeOf(t *testing.T, name string) uint64 {

@@ -124,8 +124,8 @@ func (l *Lab) prepare() {
 	}
 }
 
-// kernel gives the directory with the unpacked packages of a kernel, the only writer
-// of the names of which is unpackKernel, and "packages" with their names.
+// kernel gives the directory of a kernel: what unpackKernel takes out of its packages,
+// and a file "packages" with their sums and names.
 func (c cache) kernel(ctx context.Context, k Kernel, log func(string, ...any)) (string, error) {
 	pins := sha256.New()
 	for _, p := range k.Packages {
@@ -133,11 +133,8 @@ func (c cache) kernel(ctx context.Context, k Kernel, log func(string, ...any)) (
 	}
 	name := fmt.Sprintf("kernels/%s-%x", k.Name, pins.Sum(nil)[:6])
 	return c.entry(name, func(dir string) error {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		work, err := os.MkdirTemp(c.dir, "fetch-")
-		if err != nil {
+		work := filepath.Join(dir, "fetch")
+		if err := os.MkdirAll(work, 0o755); err != nil {
 			return err
 		}
 		defer os.RemoveAll(work)

@@ -41,17 +41,12 @@ type moment struct {
 func open(t *testing.T, m vmlab.Machine) *moment {
 	t.Helper()
 	lab := vmlab.Open(t, m)
-	ram, err := os.Open(lab.Dump(vmlab.RAM))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ram.Close() })
 	main := lab.Truth().Witness(witness.RoleMain)
 	pages := map[uint64]vmlab.Page{}
 	for _, p := range lab.Truth().Pages(main.Pid) {
 		pages[p.Addr] = p
 	}
-	return &moment{lab, ram, main, pages}
+	return &moment{lab, openFile(t, lab.Dump(vmlab.RAM)), main, pages}
 }
 
 // physical reads the guest's memory by physical address.
@@ -156,11 +151,7 @@ func (m *moment) testSwap(t *testing.T) {
 	g, _ := m.main.Find(witness.Swapped)
 	want := make([]byte, g.End-g.Start)
 	witness.Fill(want, g.Seed)
-	swap, err := os.Open(m.Dump(vmlab.Swap))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer swap.Close()
+	swap := openFile(t, m.Dump(vmlab.Swap))
 	size := m.main.Page
 	got, out := make([]byte, size), 0
 	for i := 0; i < len(want); i += size {
@@ -265,7 +256,14 @@ func (m *moment) testELF(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	var checked uint64
+	if n := m.holds(t, f); n < uint64(vmlab.DefaultMiB-1)<<20 {
+		t.Errorf("only %d bytes are in both", n)
+	}
+}
+
+// holds compares every byte of an ELF image that is RAM, and gives how many there are.
+func (m *moment) holds(t *testing.T, f *elf.File) (checked uint64) {
+	t.Helper()
 	got, want := make([]byte, 1<<20), make([]byte, 1<<20)
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_LOAD {
@@ -287,7 +285,5 @@ func (m *moment) testELF(t *testing.T) {
 			}
 		}
 	}
-	if checked < uint64(vmlab.DefaultMiB-1)<<20 {
-		t.Errorf("only %d bytes are in both", checked)
-	}
+	return checked
 }

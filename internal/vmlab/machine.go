@@ -50,6 +50,7 @@ func Machines() []Machine {
 		Machine{Kernel: ARM64v6_1, CPU: "cortex-a72", NoKASLR: true},
 		Machine{Kernel: ARM64v7_2, CPU: "cortex-a72"},
 		Machine{Kernel: ARM64v7_2, CPU: withoutLPA2},
+		Machine{Kernel: RISCV64v7_2, Options: "no4lvl"}, // Sv39
 	)
 }
 

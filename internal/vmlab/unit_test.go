@@ -327,4 +327,3 @@ func TestPrune(t *testing.T) {
 		t.Errorf("what was just used went (%v)", err)
 	}
 }
-
