@@ -86,9 +86,32 @@ func (k *Kernel) open(ctx context.Context) (*paging.View, error) {
 	}
 	k.done, k.found, k.why = true, found, err
 	if err == nil {
-		k.view.Store(paging.New(k.phys, paging.NewTables(k.phys, found.Format, found.Root, nil), &paging.ViewOptions{Name: k.info.Name}))
+		k.view.Store(paging.New(k.phys, k.TablesAt(found.Format, found.Root, paging.Whole), &paging.ViewOptions{Name: k.info.Name}))
 	}
 	return k.view.Load(), k.why
+}
+
+// TablesAt gives the page tables of a format whose top one is at a physical address. They
+// know where memory is: see paging.Options.RAM.
+func (k *Kernel) TablesAt(f *paging.Format, root remora.Addr, half paging.Half) *paging.Tables {
+	return paging.NewTables(k.phys, f, root, &paging.Options{Half: half, RAM: k.ram})
+}
+
+// look is what it takes to look at one byte.
+type look struct {
+	seg  [1]remora.Seg
+	byte [1]byte
+}
+
+var looks = sync.Pool{New: func() any { return new(look) }}
+
+// ram says whether there is memory at a physical address, saved or not.
+func (k *Kernel) ram(a remora.Addr) bool {
+	l := looks.Get().(*look)
+	defer looks.Put(l)
+	l.seg[0] = remora.Seg{Addr: a, Buf: l.byte[:]}
+	_, _ = k.phys.Transfer(context.Background(), remora.Read, l.seg[:]) // it is in the segment
+	return !errors.Is(l.seg[0].Err, remora.ErrHole) && !errors.Is(l.seg[0].Err, remora.ErrUnmapped)
 }
 
 // Transfer moves memory through the page tables, and keeps the contract of

@@ -36,8 +36,11 @@ type machine struct {
 const imageBytes = 8 << 20
 
 // newMachine makes a machine of a mode: the kernel's image, with the page tables in it.
-func newMachine(mode testimage.TableMode) *machine {
-	m := &machine{mode: mode, mem: &testimage.Physical{PageSize: 1 << mode.PageShift}, load: 0x4000000,
+func newMachine(mode testimage.TableMode) *machine { return machineAt(mode, 0x4000000, nil) }
+
+// machineAt makes one whose kernel is loaded elsewhere, and says more.
+func machineAt(mode testimage.TableMode, load uint64, more map[string]string) *machine {
+	m := &machine{mode: mode, mem: &testimage.Physical{PageSize: 1 << mode.PageShift}, load: load,
 		info: map[string]string{"OSRELEASE": "6.12.1-test", "PAGESIZE": fmt.Sprint(1 << mode.PageShift)}}
 	switch mode.Arch {
 	case "x86-64":
@@ -53,6 +56,11 @@ func newMachine(mode testimage.TableMode) *machine {
 		m.name, m.text = elf.EM_RISCV, 0xffffffff80000000
 		m.info["NUMBER(va_kernel_pa_offset)"] = fmt.Sprintf("%#x", m.text-m.load)
 		m.info["NUMBER(VA_BITS)"] = fmt.Sprint(mode.VABits)
+	}
+	for k, v := range more {
+		if _, own := m.info[k]; !own {
+			m.info[k] = v
+		}
 	}
 	m.root = m.load + 0x200000
 	m.info["SYMBOL(_stext)"] = fmt.Sprintf("%x", m.text)
@@ -288,4 +296,102 @@ func TestAKernelKeepsTheContract(t *testing.T) {
 	fixture(t)
 	memtest.TestSpace(t, fixture, memtest.Want{Info: in, Part: 1, Lacks: memtest.Lacks{
 		Top: "nothing is mapped there", Forced: "page tables do not refuse what they map", Absent: "nothing is swapped out"}})
+}
+
+// A kernel from before the fix for L1TF does not invert the address of a PROT_NONE page: it
+// is told by where there is memory.
+func TestAKernelKnowsHowProtNoneIsWritten(t *testing.T) {
+	for _, entry := range []uint64{m0None, ^uint64(m0None)&(1<<52-4096) | 1<<8} {
+		m := newMachine(testimage.TableModes()[0])
+		const at = 0x401000
+		m.tables.Set(at, 1, entry)
+		m.mem.Write(m0None&^0xfff, []byte("no access"))
+		k := New(m.space(t), "sample", m.hints())
+		if text, err := k.Memory().CString(t.Context(), at, 100); err != nil || text != "no access" {
+			t.Errorf("entry %#x: %q, %v", entry, text, err)
+		}
+		k.Close()
+	}
+}
+
+// m0None is a PROT_NONE entry as it was.
+const m0None = 0x8000000 | 1<<8
+
+func TestLayout(t *testing.T) {
+	for _, mode := range testimage.TableModes() {
+		m := newMachine(mode)
+		page := uint64(1) << mode.PageShift
+		var direct uint64
+		switch mode.Arch {
+		case "x86-64":
+			direct = 0xffff9d2d00000000
+			if mode.Levels == 5 {
+				direct = 0xff4593ea40000000
+			}
+		case "arm64":
+			if mode.VABits == 36 {
+				continue // VA_BITS is too small for what the formula is good for
+			}
+			const physOffset = 0x40000000
+			direct = -(uint64(1) << mode.VABits) - physOffset
+			m.info["NUMBER(PHYS_OFFSET)"] = fmt.Sprintf("%#x", physOffset)
+			m.load += physOffset
+		default:
+			direct = -(uint64(1) << (mode.VABits - 1)) + 1<<30
+			m.info["NUMBER(PAGE_OFFSET)"] = fmt.Sprintf("%#x", direct+1<<31)
+			m.info["NUMBER(phys_ram_base)"] = "0x80000000"
+		}
+		if mode.Arch == "arm64" {
+			m = machineAt(mode, m.load, m.info)
+		}
+		for at := uint64(0); at < 64*page; at += page {
+			m.tables.Map(direct+m.load+at, m.load+at, page)
+		}
+		k := New(m.space(t), "sample", m.hints())
+		l, err := k.Layout(t.Context())
+		if err != nil || !l.Direct || uint64(l.DirectBase) != direct {
+			t.Errorf("%v: %+v, %v, want %#x", mode, l, err, direct)
+			continue
+		}
+		if want := (Piece{remora.Range{Start: remora.Addr(m.load), Size: imageBytes}, remora.Addr(m.text)}); len(l.Image) != 1 || l.Image[0] != want {
+			t.Errorf("%v: %+v, want %+v", mode, l.Image, want)
+		}
+		k.Close()
+	}
+}
+
+func TestLayoutWithoutADirectMap(t *testing.T) {
+	for _, mode := range testimage.TableModes() {
+		m := newMachine(mode)
+		m.info["NUMBER(PHYS_OFFSET)"], m.info["NUMBER(PAGE_OFFSET)"], m.info["NUMBER(phys_ram_base)"] = "0", "0", "0"
+		k := New(m.space(t), "sample", m.hints())
+		if l, err := k.Layout(t.Context()); err != nil || l.Direct || len(l.Image) != 1 {
+			t.Errorf("%v: %+v, %v", mode, l, err)
+		}
+	}
+	if _, err := New(memtest.NewSparse(nil), "nothing", &Hints{}).Layout(t.Context()); !errors.Is(err, remora.ErrNoTable) {
+		t.Errorf("without tables: %v", err)
+	}
+}
+
+func TestUname(t *testing.T) {
+	m := newMachine(testimage.TableModes()[0])
+	want := [6]string{"Linux", "host", "6.12.1-test", "#1 SMP", "x86_64", "(none)"}
+	m.info["SYMBOL(init_uts_ns)"] = fmt.Sprintf("%x", m.text+0x1000)
+	m.info["OFFSET(uts_namespace.name)"] = "4"
+	for i, s := range want {
+		m.mem.Write(m.load+0x1004+uint64(i)*unameLen, append([]byte(s), 0))
+	}
+	k := New(m.space(t), "sample", m.hints())
+	if got, err := k.Uname(t.Context()); err != nil || got != want {
+		t.Errorf("%q, %v", got, err)
+	}
+	delete(m.info, "SYMBOL(init_uts_ns)")
+	if got, err := New(m.space(t), "sample", m.hints()).Uname(t.Context()); !errors.Is(err, remora.ErrUnrecognized) {
+		t.Errorf("%q, %v", got, err)
+	}
+	m.info["SYMBOL(init_uts_ns)"] = "1000"
+	if got, err := New(m.space(t), "sample", m.hints()).Uname(t.Context()); !errors.Is(err, remora.ErrUnmapped) {
+		t.Errorf("%q, %v", got, err)
+	}
 }

@@ -95,9 +95,9 @@ func (r *translation) begin(o *vtopOptions, args []string) error {
 	if !o.root.set {
 		root, r.how = found.Root, found.How
 	}
-	r.tables = paging.NewTables(r.kernel.Image, format, root, nil)
+	r.tables = r.kernel.TablesAt(format, root, paging.Whole)
 	if o.root.set && r.tables.Half() == paging.Upper { // arm64: an address says which half the root is of
-		r.lower = paging.NewTables(r.kernel.Image, format, root, &paging.Options{Half: paging.Lower})
+		r.lower = r.kernel.TablesAt(format, root, paging.Lower)
 	}
 	l := &locator{ctx: r.ctx, target: addressed{r.kernel}}
 	for _, arg := range args {

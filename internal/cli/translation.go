@@ -21,7 +21,7 @@ type translation struct {
 	kernel *target.Kernel
 	tables *paging.Tables
 	lower  *paging.Tables // for addresses of the lower half, where a root has but one; nil: tables
-	how    string // the tables were found
+	how    string         // the tables were found
 	addrs  []remora.Addr
 }
 
