@@ -5,15 +5,56 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
+	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/vmcore"
 )
+
+// newImages makes the images: of a machine of 1 GiB whose memory is in use.
+func newImages() (_ part, err error) {
+	dir, err := os.MkdirTemp("", "remora-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &images{random: rand.New(rand.NewPCG(3, 4))}
+	b.dir = dir
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case labFailure:
+			err = errors.New(string(r))
+		default:
+			panic(r)
+		}
+		if err != nil {
+			b.close()
+		}
+	}()
+	lab := vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, MiB: 1024, Options: "remora.fill=400"})
+	b.elf, b.zlib, b.flat = lab.Dump(vmlab.ELF), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.KdumpZlib)
+	return b, nil
+}
+
+// labTest stands for a test: the laboratory asks for one. What would end it is a panic
+// with a labFailure.
+type labTest struct{ testing.TB }
+
+type labFailure string
+
+func (labTest) Helper()                           {}
+func (labTest) Logf(format string, args ...any)   { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func (labTest) Fatal(args ...any)                 { panic(labFailure(fmt.Sprint(args...))) }
+func (labTest) Fatalf(format string, args ...any) { panic(labFailure(fmt.Sprintf(format, args...))) }
+func (labTest) Skip(args ...any)                  { panic(labFailure(fmt.Sprint(args...))) }
+func (labTest) Skipf(format string, args ...any)  { panic(labFailure(fmt.Sprintf(format, args...))) }
 
 // dumps are the files that the rows about images read: one moment of one machine.
 type dumps struct {
