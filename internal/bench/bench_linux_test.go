@@ -28,8 +28,12 @@ func TestQuantile(t *testing.T) {
 
 // The whole way for a row, briefly: what it measures is not looked at.
 func TestRowsRun(t *testing.T) {
+	p, err := newProcess()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
-	if err := run(&out, 10, time.Millisecond, "8 bytes"); err != nil {
+	if err := run(&out, p, 10, time.Millisecond, "8 bytes"); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n8 bytes"); n != 7 {

@@ -30,8 +30,8 @@ func measure(t *twin, r row, rounds int, each time.Duration) (res result, err er
 			runtime.UnlockOSThread()
 		}()
 	}
-	if r.load != nil {
-		if err := t.load(r.load); err != nil {
+	if r.prepare != nil {
+		if err := r.prepare(t); err != nil {
 			return res, err
 		}
 	}
