@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -40,6 +42,7 @@ func newImages() (_ part, err error) {
 	}()
 	lab := vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, MiB: 1024, Options: "remora.fill=400"})
 	b.elf, b.zlib, b.flat = lab.Dump(vmlab.ELF), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.KdumpZlib)
+	b.kernel = b.elf
 	return b, nil
 }
 
@@ -59,6 +62,7 @@ func (labTest) Skipf(format string, args ...any)  { panic(labFailure(fmt.Sprintf
 // dumps are the files that the rows about images read: one moment of one machine.
 type dumps struct {
 	elf, zlib, flat string // paths
+	kernel          string // an image with a kernel in it; empty: no row needs it
 	dir             string // for what the rows write
 }
 
@@ -66,7 +70,7 @@ type dumps struct {
 type images struct {
 	dumps
 	random *rand.Rand
-	open   []*vmcore.Image
+	open   []io.Closer
 }
 
 func (b *images) twin() (*twin, error) { return startTwin("dump", "-lkdumpfile", "-lpthread") }
@@ -89,7 +93,7 @@ const (
 
 func (b *images) rows() ([]row, error) {
 	rows := calibration()[:1]
-	for _, more := range []func() ([]row, error){b.openRows, b.elfRows, b.zlibRows} {
+	for _, more := range []func() ([]row, error){b.openRows, b.elfRows, b.zlibRows, b.translateRows} {
 		r, err := more()
 		if err != nil {
 			return nil, err
@@ -112,14 +116,14 @@ func (b *images) openRows() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	runs, err := saved(m)
+	held, err := saved(m)
 	if err != nil {
 		return nil, err
 	}
-	a := runs[0].Start
+	a := held.runs[0].Start
 	one := func(name, path, peer string) row {
 		return row{
-			name: "open and 8 bytes, " + name, limit: "at most 10 ms",
+			name: "open and 8 bytes, " + name, limit: "at most 10 ms", most: 10,
 			here:  func(n int) error { return opens(path, a, n) },
 			there: func(_ *twin, n int) string { return fmt.Sprintf("open %s %x %d", peer, uint64(a), n) },
 		}
@@ -152,15 +156,15 @@ func (b *images) elfRows() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	runs, err := saved(m)
+	held, err := saved(m)
 	if err != nil {
 		return nil, err
 	}
-	long, err := b.ranges(b.elf, spread(runs), request)
+	long, err := b.ranges(b.elf, held.spread(), request)
 	if err != nil {
 		return nil, err
 	}
-	words, err := b.ranges(b.elf, b.scatter(runs, manyWords), word)
+	words, err := b.ranges(b.elf, b.scatter(held, manyWords), word)
 	if err != nil {
 		return nil, err
 	}
@@ -180,19 +184,19 @@ func (b *images) zlibRows() ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	runs, err := saved(m)
+	held, err := saved(m)
 	if err != nil {
 		return nil, err
 	}
-	long, err := b.ranges(b.zlib, spread(runs), request)
+	long, err := b.ranges(b.zlib, held.spread(), request)
 	if err != nil {
 		return nil, err
 	}
-	words, err := b.ranges(b.zlib, b.scatter(runs, manyWords), word)
+	words, err := b.ranges(b.zlib, b.scatter(held, manyWords), word)
 	if err != nil {
 		return nil, err
 	}
-	hot, err := b.ranges(b.zlib, b.scatter(few(runs, warmBytes), manyWords), word)
+	hot, err := b.ranges(b.zlib, b.scatter(held.few(warmBytes), manyWords), word)
 	if err != nil {
 		return nil, err
 	}
@@ -307,79 +311,79 @@ func (b *images) words(name, limit string, m *vmcore.Image, r *reading) row {
 	}
 }
 
-// saved gives the runs that the image holds, cut to whole pages.
-func saved(m *vmcore.Image) ([]vmcore.Run, error) {
-	var all []vmcore.Run
+// content is what an image holds: its runs, and how many bytes lie before each.
+type content struct {
+	runs   []vmcore.Run
+	before []uint64
+	total  uint64
+}
+
+// saved gives what the image holds.
+func saved(m *vmcore.Image) (*content, error) {
+	c := &content{}
 	for r, err := range m.Runs(context.Background()) {
 		if err != nil {
 			return nil, err
 		}
 		if r.Err == nil {
-			all = append(all, r)
+			c.runs = append(c.runs, r)
+			c.before = append(c.before, c.total)
+			c.total += r.Size
 		}
 	}
-	if len(all) == 0 {
+	if c.total == 0 {
 		return nil, fmt.Errorf("%s: nothing is saved", m.Info().Name)
 	}
-	return all, nil
+	return c, nil
 }
 
-// cut gives size bytes from the byte at off on, counted through all runs, as far as
-// they lie in one.
-func cut(runs []vmcore.Run, off, size uint64) (vmcore.Run, bool) {
-	for _, r := range runs {
-		if off >= r.Size {
-			off -= r.Size
-			continue
-		}
-		if r.Size-off < size {
-			return r, false
-		}
-		r.Start += remora.Addr(off)
-		if r.Offset >= 0 {
-			r.Offset += int64(off)
-		}
-		r.Size = size
-		return r, true
+// cut gives size bytes from the byte at off on, counted through all runs, if they lie in
+// one.
+func (c *content) cut(off, size uint64) (vmcore.Run, bool) {
+	i, found := slices.BinarySearch(c.before, off)
+	if !found {
+		i--
 	}
-	return vmcore.Run{}, false
-}
-
-func total(runs []vmcore.Run) (n uint64) {
-	for _, r := range runs {
-		n += r.Size
+	r := c.runs[i]
+	off -= c.before[i]
+	if off >= r.Size || r.Size-off < size {
+		return r, false
 	}
-	return n
+	r.Start += remora.Addr(off)
+	if r.Offset >= 0 {
+		r.Offset += int64(off)
+	}
+	r.Size = size
+	return r, true
 }
 
 // spread gives stretches of memory, as far from each other as can be.
-func spread(runs []vmcore.Run) []vmcore.Run {
+func (c *content) spread() []vmcore.Run {
 	var all []vmcore.Run
-	step := total(runs) / stretches
+	step := c.total / stretches
 	for i := range uint64(stretches) {
-		if r, ok := cut(runs, i*step, min(stretch, step)); ok {
+		if r, ok := c.cut(i*step, min(stretch, step)); ok {
 			all = append(all, r)
 		}
 	}
 	return all
 }
 
-// few gives about size bytes of memory, from the middle.
-func few(runs []vmcore.Run, size uint64) []vmcore.Run {
-	all := total(runs)
-	for off := all / 2; off < all; off += request {
-		if r, ok := cut(runs, off, min(size, all/2)); ok {
-			return []vmcore.Run{r}
+// few gives about size bytes of memory in one piece, from the middle on.
+func (c *content) few(size uint64) *content {
+	for off := c.total / 2; off < c.total; off += request {
+		if r, ok := c.cut(off, min(size, c.total/4)); ok {
+			return &content{runs: []vmcore.Run{r}, before: []uint64{0}, total: r.Size}
 		}
 	}
-	return runs
+	return c
 }
 
 // scatter gives n words at random places.
-func (b *images) scatter(runs []vmcore.Run, n int) []vmcore.Run {
+func (b *images) scatter(c *content, n int) []vmcore.Run {
 	all := make([]vmcore.Run, 0, n)
-	for size := total(runs); len(all) < n; {
-		if r, ok := cut(runs, b.random.Uint64N(size)&^(word-1), word); ok {
+	for len(all) < n {
+		if r, ok := c.cut(b.random.Uint64N(c.total)&^(word-1), word); ok {
 			all = append(all, r)
 		}
 	}

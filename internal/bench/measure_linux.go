@@ -39,6 +39,9 @@ func measure(t *twin, r row, rounds int, each time.Duration) (res result, err er
 	if err != nil {
 		return res, err
 	}
+	if r.most > 0 {
+		n = min(n, r.most)
+	}
 	var before, after runtime.MemStats
 	for i := range rounds + 1 {
 		var here float64

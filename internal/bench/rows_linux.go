@@ -22,6 +22,7 @@ type row struct {
 	there func(t *twin, n int) (command string) // the command that does it n times
 	bytes int                                   // moved each time, for rows about bandwidth
 	wide  bool                                  // it needs more than one thread
+	most  int                                   // times in a round, where here takes much longer; 0: no limit
 
 	prepare func(t *twin) error // before the row; may be nil
 }
