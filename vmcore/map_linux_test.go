@@ -110,3 +110,21 @@ func TestHolesStay(t *testing.T) {
 		t.Errorf("%d blocks, %v", st.Blocks, err)
 	}
 }
+
+// TestCallersFault reads into a buffer that is not there. That is a mistake of the caller,
+// and no answer of the image: it must come as a panic, and not end the process.
+func TestCallersFault(t *testing.T) {
+	m := openImage(t, make([]byte, 8*page), &vmcore.Options{Format: vmcore.Raw})
+	buf, err := unix.Mmap(-1, 0, page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(buf) }()
+	defer func() {
+		if p, ok := recover().(error); !ok {
+			t.Errorf("no panic: %v", p)
+		}
+	}()
+	_, err = m.Memory().ReadAt(context.Background(), buf, 0)
+	t.Errorf("an answer: %v", err)
+}
