@@ -54,8 +54,13 @@ func (k *Kernel) Layout(ctx context.Context) (*Layout, error) {
 	return l, ctx.Err()
 }
 
-// imageAt follows the kernel's image up from _stext as long as it lies in one piece.
-func (k *Kernel) imageAt(ctx context.Context, stext remora.Addr) []Piece {
+// imageGap is how much of the kernel's image may be unmapped in one piece: with PTI the
+// kernel takes back what lies between its parts (free_kernel_image_pages).
+const imageGap = 64 << 20
+
+// imageAt follows the kernel's image up from _stext, as long as all of it that is mapped
+// lies in one piece in physical memory.
+func (k *Kernel) imageAt(ctx context.Context, stext remora.Addr) (all []Piece) {
 	first := stext &^ (imageAlign - 1)
 	e := k.Translate(ctx, first)
 	if e.Err != nil {
@@ -65,18 +70,26 @@ func (k *Kernel) imageAt(ctx context.Context, stext remora.Addr) []Piece {
 	if e.Err != nil {
 		return nil
 	}
-	p := Piece{Virt: first, Range: remora.Range{Start: e.Phys + (first - e.Virt)}}
-	for e.Err == nil && p.Size < x86ImageSize && ctx.Err() == nil {
-		next := e.Virt + remora.Addr(e.Size)
-		p.Size = uint64(next - first)
-		if next == 0 {
+	base, end, mapped := e.Virt-e.Phys, first, first
+	for ; end-first < x86ImageSize && end-mapped <= imageGap && ctx.Err() == nil; e = k.Translate(ctx, end) {
+		if e.Err == nil && e.Virt-e.Phys != base {
 			break
 		}
-		if e = k.Translate(ctx, next); e.Err == nil && e.Phys+(next-e.Virt) != p.Start+(next-first) {
-			break
+		from := end
+		if end = e.Virt + remora.Addr(e.Size); end < from {
+			break // the last address
+		}
+		if e.Err != nil {
+			continue
+		}
+		mapped = end
+		if n := len(all); n > 0 && all[n-1].Virt+remora.Addr(all[n-1].Size) == from {
+			all[n-1].Size += uint64(end - from)
+		} else {
+			all = append(all, Piece{remora.Range{Start: from - base, Size: uint64(end - from)}, from})
 		}
 	}
-	return []Piece{p}
+	return all
 }
 
 // directBases gives where the direct map may begin: as the kernel has it, or, on x86-64,

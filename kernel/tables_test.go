@@ -360,6 +360,24 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// With PTI a kernel unmaps what lies between the parts of its image.
+func TestLayoutOfAnImageWithGaps(t *testing.T) {
+	m := newMachine(testimage.TableModes()[0])
+	for at := uint64(3 << 20); at < 4<<20; at += 4096 {
+		m.tables.Set(m.text+at, 1, 0)
+	}
+	m.tables.Map(m.text+imageBytes+4096, 0x20000000, 4096) // another mapping
+	k := New(m.space(t), "sample", m.hints())
+	l, err := k.Layout(t.Context())
+	want := []Piece{
+		{remora.Range{Start: remora.Addr(m.load), Size: 3 << 20}, remora.Addr(m.text)},
+		{remora.Range{Start: remora.Addr(m.load + 4<<20), Size: imageBytes - 4<<20}, remora.Addr(m.text + 4<<20)},
+	}
+	if err != nil || !slices.Equal(l.Image, want) {
+		t.Errorf("%+v, %v, want %+v", l, err, want)
+	}
+}
+
 func TestLayoutWithoutADirectMap(t *testing.T) {
 	for _, mode := range testimage.TableModes() {
 		m := newMachine(mode)

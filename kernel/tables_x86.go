@@ -128,5 +128,5 @@ func (f *finder) weigh(format *paging.Format, root uint64, from string) (uint64,
 	if n < x86Least {
 		f.no("root %s (%s; %v): %d bytes of the kernel's image are mapped", hex(root), from, format, n)
 	}
-	return n, Found{Format: format, Root: remora.Addr(root), How: fmt.Sprintf("%s; %d KiB of the kernel's image are mapped", from, n>>10)}
+	return n, Found{Format: format, Root: remora.Addr(root), How: fmt.Sprintf("%s; %d KiB of the kernel's image are mapped; the lower half is that of the task that ran", from, n>>10)}
 }

@@ -37,8 +37,29 @@ type Content struct {
 	Kernel     []Mapped
 }
 
-// Content gives what Write needs of an Image, as far as the Image itself knows.
-func (m *Image) Content() *Content { return &Content{Space: m, Runs: m.Runs, Meta: m.meta} }
+// Content gives what Write needs of an Image, as far as the Image itself knows. With
+// Options.ZeroExcluded what was left out is there, as zeros.
+func (m *Image) Content() *Content {
+	c := &Content{Space: m, Runs: m.Runs, Meta: m.meta}
+	if m.zero {
+		c.Runs = m.zeroRuns
+	}
+	return c
+}
+
+// zeroRuns are Runs of an image whose excluded pages are zeros.
+func (m *Image) zeroRuns(ctx context.Context) iter.Seq2[Run, error] {
+	return func(yield func(Run, error) bool) {
+		for r, err := range m.Runs(ctx) {
+			if errors.Is(r.Err, remora.ErrNotSaved) {
+				r.Err, r.Zeros = nil, true
+			}
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
 
 // Mapped is a run of physical addresses, and where the kernel has it mapped.
 type Mapped struct {

@@ -279,6 +279,27 @@ func TestWriteKdumpWithManyNotes(t *testing.T) {
 	sameNotes(t, src, got)
 }
 
+func TestWriteOfExcludedPagesAsZeros(t *testing.T) {
+	mem := testimage.Random(9, 4096, 100)
+	file := sparseOf(t, func(s *testimage.Sparse) error { _, err := (&testimage.VMCore{Mem: mem}).WriteTo(s); return err })
+	src, err := New([]File{{Name: "source", Size: file.Size(), R: file}}, &Options{ZeroExcluded: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	for _, to := range []Format{ELF, Kdump} {
+		got, done := rewritten(t, src.Content(), &WriteOptions{To: to})
+		if done.NotSaved != 0 || done.Zeros == 0 {
+			t.Errorf("%+v", done)
+		}
+		for _, r := range runsOf(t, got) {
+			if r.Err != nil {
+				t.Errorf("%s: %v: %v", to, r.Range, r.Err)
+			}
+		}
+	}
+}
+
 func TestWriteKdumpOfNothing(t *testing.T) {
 	c := elfOf(t, &testimage.VMCore{Mem: testimage.Random(1, 4096, 10)}).Content()
 	c.Runs = func(context.Context) iter.Seq2[Run, error] { return func(func(Run, error) bool) {} }

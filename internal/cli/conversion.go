@@ -84,11 +84,19 @@ func (c *conversion) Text(w io.Writer) error {
 	return err
 }
 
-// mayCreate refuses a file that is there, unless it is to be replaced.
+// mayCreate refuses a file that is there, unless it is to be replaced, and what cannot
+// be written out of order.
 func mayCreate(name string, force bool) error {
-	st, err := os.Lstat(name)
-	if err != nil || force || !st.Mode().IsRegular() {
-		return nil
+	st, err := os.Stat(name)
+	switch {
+	case name == "-":
+		return usagef("an image is written out of order, which standard output does not take; name a file")
+	case err != nil:
+		return nil // as writing it will say
+	case st.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0:
+		return &fileError{"write", fmt.Errorf("%s: an image is written out of order, which a pipe does not take", name)}
+	case st.Mode().IsRegular() && !force:
+		return &fileError{"write", fmt.Errorf("%s: it is there already; --force replaces it", name)}
 	}
-	return &fileError{"write", fmt.Errorf("%s: it is there already; --force replaces it", name)}
+	return nil
 }
