@@ -34,7 +34,8 @@ func everything() bool { return os.Getenv("REMORA_IMAGES") == "all" }
 // moment is a lab, with the memory that its guest had.
 type moment struct {
 	*vmlab.Lab
-	ram *os.File
+	ram   *os.File
+	bytes []byte // all of it, once memory was called
 }
 
 func openMoment(t *testing.T, m vmlab.Machine) *moment {
@@ -49,7 +50,7 @@ func withRAM(t *testing.T, lab *vmlab.Lab) *moment {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return &moment{lab, f}
+	return &moment{Lab: lab, ram: f}
 }
 
 // at gives where in the file of the guest's memory a physical address is, and how many
