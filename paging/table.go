@@ -25,6 +25,7 @@ type table struct {
 type gap struct {
 	first, end int
 	err        error // the cause, with the physical fault if it is one
+	cause      remora.Cause
 }
 
 // word gives entry i.
@@ -64,7 +65,7 @@ func (t *table) read(ctx context.Context, phys remora.Space, n int, r *reader) {
 	switch {
 	case err == nil:
 	case !errors.Is(err, remora.ErrFault):
-		t.gaps, t.passing = append(t.gaps, gap{moved / 8, n, err}), true
+		t.gaps, t.passing = append(t.gaps, gap{first: moved / 8, end: n, err: err}), true
 	default:
 		t.rest(ctx, phys, n, moved, err, r)
 	}
@@ -79,7 +80,7 @@ func (t *table) rest(ctx context.Context, phys remora.Space, n, moved int, cause
 		return int(min(uint64(n-i), (left+7)/8)) + i
 	}
 	from := next(moved / 8)
-	t.miss(ctx, phys, gap{moved / 8, from, cause}, moved)
+	t.miss(ctx, phys, gap{first: moved / 8, end: from, err: cause}, moved)
 	r.parts = r.parts[:0]
 	for i := from; i < n; i = next(i) {
 		r.parts = append(r.parts, remora.Seg{Addr: t.at + remora.Addr(i*8), Buf: t.buf[i*8 : next(i)*8]})
@@ -91,7 +92,7 @@ func (t *table) rest(ctx context.Context, phys remora.Space, n, moved int, cause
 	for k := range r.parts {
 		if s := &r.parts[k]; s.Err != nil {
 			first := int(s.Addr-t.at) / 8
-			t.miss(ctx, phys, gap{first + s.N/8, first + len(s.Buf)/8, s.Err}, first*8+s.N)
+			t.miss(ctx, phys, gap{first: first + s.N/8, end: first + len(s.Buf)/8, err: s.Err}, first*8+s.N)
 		}
 	}
 	clear(r.parts)
@@ -100,11 +101,12 @@ func (t *table) rest(ctx context.Context, phys remora.Space, n, moved int, cause
 // miss notes a gap that is there for the reason g.err at byte at of the table, or
 // makes the one before it longer if the reason is the same.
 func (t *table) miss(ctx context.Context, phys remora.Space, g gap, at int) {
-	t.passing = t.passing || !xfer.Lasting(g.err)
-	if k := len(t.gaps) - 1; k >= 0 && t.gaps[k].end == g.first && causeOf(t.gaps[k].err) == causeOf(g.err) {
+	g.cause = causeOf(g.err)
+	if k := len(t.gaps) - 1; k >= 0 && t.gaps[k].end == g.first && t.gaps[k].cause == g.cause {
 		t.gaps[k].end = g.end
 		return
 	}
+	t.passing = t.passing || !xfer.Lasting(g.err)
 	if errors.Is(g.err, remora.ErrFault) {
 		g.err = noTable(ctx, phys, t.at+remora.Addr(at), g.err)
 	}
@@ -120,13 +122,11 @@ func noTable(ctx context.Context, phys remora.Space, a remora.Addr, c error) err
 	return fmt.Errorf("%w: %w", remora.ErrNoTable, nested)
 }
 
-// causeOf gives what err comes down to besides a missing table: a Cause, or 0.
+// causeOf gives the Cause that err is or wraps, or 0.
 func causeOf(err error) remora.Cause {
-	var f *remora.Fault
-	if errors.As(err, &f) {
-		err = f.Err
+	c, ok := err.(remora.Cause)
+	if !ok {
+		errors.As(err, &c)
 	}
-	var c remora.Cause
-	errors.As(err, &c)
 	return c
 }

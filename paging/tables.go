@@ -66,15 +66,19 @@ var (
 // NewTables gives the tables of format f in phys whose top table is at root; nil
 // options are the zero options. It does no I/O.
 //
-// The bits of root below the alignment of the table are cleared, as are the PCID in
-// CR3 and CnP in TTBR. That alignment is a page, but on arm64 the size of the top
-// table, which has few entries in some geometries.
+// The bits of root below the alignment of the table do not count: the PCID in CR3, CnP
+// in TTBR. That alignment is a page, but on arm64 the size of the top table, which has
+// few entries in some geometries. Of x86-64's CR3 neither LAM nor SME's bit count; the
+// ASID in TTBR, and the upper part of an address of 52 bits there, are the caller's.
 func NewTables(phys remora.Space, f *Format, root remora.Addr, o *Options) *Tables {
 	if o == nil {
 		o = &Options{}
 	}
 	t := &Tables{f: f, phys: phys, half: o.Half % 3, live: o.Live || phys.Info().Live, ram: o.RAM, cache: o.Cache}
 	t.root = root &^ remora.Addr(f.entries(f.levels)*8-1)
+	if f.arch == archX86 {
+		t.root &= remora.Addr(f.physical)
+	}
 	if t.half == Whole && !f.split {
 		t.half = Upper
 	}

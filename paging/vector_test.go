@@ -67,6 +67,7 @@ type vector struct {
 	t      testing.TB
 	mem    *ram
 	tables *Tables
+	live   *Tables // the same with nothing kept
 }
 
 func newVector(t testing.TB, ar *txtar.Archive) *vector {
@@ -96,6 +97,8 @@ func newVector(t testing.TB, ar *txtar.Archive) *vector {
 		}
 	}
 	v.tables = NewTables(v.mem, f, remora.Addr(root), o)
+	o.Live = true
+	v.live = NewTables(v.mem, f, remora.Addr(root), o)
 	return v
 }
 
@@ -227,6 +230,9 @@ func (v *vector) line(ctx context.Context, b *bytes.Buffer, name string, a remor
 		fmt.Fprintf(b, " %s", extentText(&x))
 		if again := v.tables.Translate(ctx, a); again != x {
 			v.t.Errorf("%v: first %v, then %v", a, extentText(&x), extentText(&again))
+		}
+		if live := v.live.Translate(ctx, a); extentText(&live) != extentText(&x) {
+			v.t.Errorf("%v: kept %v, live %v", a, extentText(&x), extentText(&live))
 		}
 	case "explain":
 		fmt.Fprintf(b, " %v", v.tables.Explain(ctx, remora.Read, a, x.Err))

@@ -6,227 +6,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"runtime/debug"
-	"slices"
 	"testing"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/memtest"
 )
-
-// builder makes page tables in a Sparse.
-type builder struct {
-	f     *Format
-	phys  *memtest.Sparse
-	next  uint64 // where the next table goes
-	root  uint64
-	table uint64 // bits of an entry that leads to one
-}
-
-// tablesAt is where a builder has its tables, far from what a sample has.
-const tablesAt = 1 << 46
-
-func newBuilder(f *Format, phys *memtest.Sparse) *builder {
-	b := &builder{f: f, phys: phys, next: tablesAt, table: 0x67}
-	if f.arch == archARM64 {
-		b.table = 3
-	}
-	if err := phys.Map(remora.Range{Start: tablesAt, Size: 4 << 20}, memtest.MapOptions{Perm: remora.PermRead | remora.PermWrite}); err != nil {
-		panic(err)
-	}
-	b.root = b.alloc()
-	return b
-}
-
-func (b *builder) alloc() uint64 {
-	at := b.next
-	b.next += b.f.PageSize()
-	if err := b.phys.Poke(make([]byte, b.f.PageSize()), remora.Addr(at)); err != nil {
-		panic(err)
-	}
-	return at
-}
-
-// set sets the entry of va at a level, and makes the tables on the way.
-func (b *builder) set(va remora.Addr, level int, raw uint64) {
-	at := b.root
-	for l := b.f.levels; ; l-- {
-		slot := remora.Addr(at) + va>>b.f.shift[l]%(1<<b.f.width[l])*8
-		var word [8]byte
-		if err := b.phys.Peek(word[:], slot); err != nil {
-			panic(err)
-		}
-		if l == level {
-			binary.LittleEndian.PutUint64(word[:], raw)
-		} else if at = binary.LittleEndian.Uint64(word[:]) &^ (b.f.PageSize() - 1); at == 0 {
-			at = b.alloc()
-			binary.LittleEndian.PutUint64(word[:], at|b.table)
-		}
-		if err := b.phys.Poke(word[:], slot); err != nil {
-			panic(err)
-		}
-		if l == level {
-			return
-		}
-	}
-}
-
-// leaf gives an entry of level 1 for the frame at pa, of one kind or another.
-func (b *builder) leaf(pa uint64, i int) uint64 {
-	if b.f.arch == archARM64 {
-		return pa | []uint64{0x703, 0x783, 0x802}[i%3] // read-write, read-only, PROT_NONE
-	}
-	return []uint64{pa | 0x63, pa | 1<<63 | 0x61, ^pa&x86Address | x86None}[i%3]
-}
-
-// holes are entries of a page that is not there, and what an access comes to.
-func (b *builder) hole(i int) (uint64, error) {
-	if b.f.arch == archARM64 {
-		return 0, remora.ErrUnmapped
-	}
-	swap := func(kind, off uint64) uint64 { return kind<<59 | ^off<<14>>5 }
-	raw := []uint64{0, swap(2, 7), swap(31, markerGuard), swap(24, 9), swap(28, 9), x86None | x86Present<<9 | 2}
-	why := []error{remora.ErrUnmapped, remora.ErrNotPresent, remora.ErrGuard, remora.ErrPoisoned, remora.ErrDevice}
-	return raw[i%len(why)], why[i%len(why)]
-}
-
-// viewed shows the frames of a sample, in another order, through page tables. What
-// can be done with them is what can be done with the sample.
-func viewed(t testing.TB, f *Format, half Half, s memtest.Sample) (memtest.Fixture, memtest.Want) {
-	b := newBuilder(f, s.Sparse)
-	page := remora.Addr(f.PageSize())
-	var frames []remora.Addr
-	for _, a := range s.Fixture.Areas {
-		if a.Start < tablesAt {
-			for at := a.Start &^ (page - 1); at <= a.Last(); at += page {
-				frames = append(frames, at)
-			}
-		}
-	}
-	slices.Sort(frames)
-	frames = slices.Compact(frames)
-	ends := slices.IndexFunc(frames, func(at remora.Addr) bool { return endsWell(s.Fixture.Areas, at+page-1) })
-	last := frames[max(ends, 0)]
-	frames = append(slices.Delete(frames, max(ends, 0), max(ends, 0)+1), last)
-	fx := memtest.Fixture{}
-	place := map[remora.Addr]remora.Addr{} // frame by page
-	put := func(va remora.Addr, i int) {
-		b.set(va, 1, b.leaf(uint64(frames[i]), i))
-		place[va] = frames[i]
-		in := remora.Range{Start: frames[i], Size: uint64(page)}
-		for _, a := range s.Fixture.Areas {
-			if part := a.Intersect(in); !part.Empty() {
-				data := a.Data
-				if data != nil {
-					data = data[part.Start-a.Start:][:part.Size]
-				}
-				part.Start += va - frames[i]
-				fx.Areas = append(fx.Areas, memtest.Area{Range: part, Data: data, Fault: a.Fault})
-			}
-		}
-	}
-	base := remora.Addr(0)
-	if half == Upper {
-		base = -(1 << f.halfBits())
-	}
-	va := base
-	for i := range len(frames) - 1 {
-		if i > 0 && frames[i] != frames[i-1]+page || i%1000 == 999 {
-			raw, why := b.hole(i)
-			b.set(va, 1, raw)
-			fx.Areas = append(fx.Areas, memtest.Area{Range: remora.Range{Start: va, Size: uint64(page)}, Fault: memtest.Always(why)})
-			va += page
-		}
-		k := i
-		if i/2*2+1 < len(frames)-1 {
-			k = i ^ 1 // neighbours change places: no long runs
-		}
-		put(va, k)
-		va += page
-	}
-	gone := base + 1<<f.shift[2]*8 // far behind the rest
-	if !s.Want.Info.Live {
-		b.set(gone, 2, 1<<47|b.table)
-		fx.Areas = append(fx.Areas, memtest.Area{Range: remora.Range{Start: gone, Size: 1 << f.shift[2]}, Fault: memtest.Always(remora.ErrNoTable)})
-	}
-	top := remora.MaxAddr
-	s.Want.Lacks.Top = ""
-	switch {
-	case half == Lower:
-		top = 1<<f.halfBits() - 1
-		s.Want.Lacks.Top = "the lower half ends far below"
-	case ends < 0:
-		s.Want.Lacks.Top = "no frame of this sample ends with memory that can be read"
-	}
-	put(top-page+1, len(frames)-1)
-	fx.Peek = func(p []byte, a remora.Addr) error {
-		for len(p) > 0 {
-			at := a &^ (page - 1)
-			frame, ok := place[at]
-			if !ok {
-				return errors.New("no page there")
-			}
-			n := min(len(p), int(page-(a-at)))
-			if err := s.Sparse.Peek(p[:n], frame+a-at); err != nil {
-				return err
-			}
-			p, a = p[n:], a+remora.Addr(n)
-		}
-		return nil
-	}
-	v := New(s.Sparse, NewTables(s.Sparse, f, remora.Addr(b.root), &Options{Half: half}), &ViewOptions{Name: "view"})
-	fx.Space = v
-	fx.Close = func() error { return errors.Join(v.Close(), s.Sparse.Close()) }
-	in := &s.Want.Info
-	in.Name, in.PtrSize, in.BigEndian, in.Last = "view", 8, false, top
-	in.Granule = min(in.Granule, uint32(page))
-	return fx, s.Want
-}
-
-// endsWell says whether everything can be done at a.
-func endsWell(areas []memtest.Area, a remora.Addr) bool {
-	for _, area := range areas {
-		if area.Contains(a) {
-			return area.Data != nil && (area.Fault == nil || area.Fault(remora.Write|remora.Resident) == nil && area.Fault(remora.Read) == nil)
-		}
-	}
-	return false
-}
-
-// The memory of a sample keeps the contract through page tables. Sample 0 is large
-// and takes all cases; odd ones have faults at single bytes, 5 and 12 are read-only,
-// 7 does not honour every op bit, and about half are Live.
-func TestViewsKeepTheContract(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // fixtures are large, and garbage at once
-	arm, err := ARM64(ARM64Options{PageShift: 14, VABits: 47})
-	must(t, arm, err)
-	for _, c := range []struct {
-		f     *Format
-		half  Half
-		seeds []uint64
-	}{
-		{x86(t, 4), Whole, []uint64{0, 1, 5, 7, 12}},
-		{x86(t, 5), Lower, []uint64{2, 8}},
-		{arm, Upper, []uint64{4, 9}},
-	} {
-		for i, seed := range c.seeds {
-			if raceEnabled && i > 1 {
-				break
-			}
-			t.Run(fmt.Sprintf("%v, %v, %d", c.f, c.half, seed), func(t *testing.T) {
-				_, want := viewed(t, c.f, c.half, memtest.NewSample(seed))
-				if raceEnabled {
-					want.Part = max(want.Part, 1)
-				}
-				memtest.TestSpace(t, func(testing.TB) memtest.Fixture {
-					fx, _ := viewed(t, c.f, c.half, memtest.NewSample(seed))
-					return fx
-				}, want)
-			})
-		}
-	}
-}
 
 // A write through a View to the very tables that translate it is seen by the next
 // window and the next call, whatever was kept.
@@ -302,4 +85,165 @@ func TestViewExplains(t *testing.T) {
 	if err := live.Explain(context.Background(), remora.Read, 0x1000, e.Err); err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}
+}
+
+// swapped is a Translator that knows where swapped pages are.
+type swapped struct {
+	*Tables
+	area remora.Space
+}
+
+func (s *swapped) Translate(ctx context.Context, va remora.Addr) remora.Extent {
+	e := s.Tables.Translate(ctx, va)
+	if d := s.Format().Decode(int(e.Level), e.Raw); e.Err == remora.ErrNotPresent && d.Kind == KindSwap {
+		e.In, e.Phys, e.Perm, e.Err = s.area, remora.Addr(d.Offset*s.Format().PageSize()), remora.PermRead, nil
+	}
+	return e
+}
+
+func (s *swapped) Unwrap() any { return s.Tables }
+
+// A Translator around Tables may know more than they do.
+func TestViewOfAnotherTranslator(t *testing.T) {
+	ctx := context.Background()
+	mem, area := chain(), newRAM()
+	mem.set(0x4000, 1, swapEntry(2, 7))
+	mem.set(0x4000, 2, swapEntry(2, 8))
+	area.set(0x7000, 0, 77)
+	area.set(0x8000, 0, 88)
+	tables := NewTables(mem, x86(t, 4), 0x1000, &Options{Half: Lower})
+	v := New(mem, &swapped{tables, area}, nil)
+	if in := v.Info(); in.Name != "physical@0x1000" || in.Last != 1<<47-1 || in.PtrSize != 8 || in.Granule != 4096 {
+		t.Errorf("%+v", in)
+	}
+	for a, want := range map[remora.Addr]uint64{0x1000: 77, 0x2000: 88} {
+		if got, err := remora.New(v).Uint64(ctx, a); err != nil || got != want {
+			t.Errorf("%v: %d, %v", a, got, err)
+		}
+	}
+	if e := v.Translate(ctx, 0x2fff); e.Virt != 0x1000 || e.Size != 0x2000 || e.In != area {
+		t.Error(extentText(&e))
+	}
+	var got []remora.Region
+	for r, err := range v.Regions(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, r)
+	}
+	if len(got) != 1 || got[0].Range != (remora.Range{Size: 4096}) {
+		t.Error(got)
+	}
+	if tables.Root() != 0x1000 || tables.Half() != Lower || tables.Half().String() != "lower half" {
+		t.Error(tables.Root(), tables.Half())
+	}
+}
+
+// alone is a Translator and nothing else.
+type alone struct{ t *Tables }
+
+func (a *alone) Translate(ctx context.Context, va remora.Addr) remora.Extent {
+	return a.t.Translate(ctx, va)
+}
+
+// So it is with one that hides what it stands on; but then there is nothing to list.
+func TestViewOfAnyTranslator(t *testing.T) {
+	ctx := context.Background()
+	mem := chain()
+	v := New(mem, &alone{NewTables(mem, x86(t, 4), 0x1000, nil)}, nil)
+	if in := v.Info(); in.Name != "physical@virtual" || in.Last != remora.MaxAddr {
+		t.Errorf("%+v", in)
+	}
+	if _, err := remora.New(v).WriteAt(ctx, []byte{1}, 0); err != nil || mem.pages[8][0] != 1 {
+		t.Error(err)
+	}
+	for r, err := range v.Regions(ctx) {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Error(r, err)
+		}
+	}
+	if err := v.Explain(ctx, remora.Read, 0x1000, remora.ErrUnmapped); err != error(remora.ErrUnmapped) {
+		t.Error(err)
+	}
+}
+
+// What has changed since it was met is told as it is now.
+func TestExplainLooksAgain(t *testing.T) {
+	ctx := context.Background()
+	mem := chain()
+	tables := NewTables(mem, x86(t, 4), 0x1000, &Options{Live: true})
+	explain := func(c error) string { return tables.Explain(ctx, remora.Read, 0x1000, c).Error() }
+	for _, row := range []struct{ got, want string }{
+		{explain(remora.ErrNotPresent), "not present in memory: by now: PTE at physical:0x4008 0x0: empty"},
+		{explain(context.Canceled), "context canceled"},
+		{func() string {
+			mem.faults = []fault{{0x4008, 0x4010, remora.ErrNotSaved}}
+			return explain(remora.ErrNotPresent)
+		}(), "not present in memory: by now: PTE at physical:0x4008: page table missing: read physical:0x4008: not saved in this dump"},
+	} {
+		if row.got != row.want {
+			t.Errorf("%s\nwant %s", row.got, row.want)
+		}
+	}
+}
+
+// A View of a View: a process in a guest, whose memory is that of a process. Each
+// level of a fault is told.
+func TestViewsNest(t *testing.T) {
+	ctx := context.Background()
+	host := chain() // the guest's memory begins at 0x40000000 of a process
+	f := x86(t, 4)
+	host.set(0x2000, 1, 0x9067)
+	host.set(0x9000, 0, 0xa067)
+	for i := range 8 {
+		host.set(0xa000, i, uint64(0x20000+i*0x1000)|0x67)
+	}
+	host.set(0x21000, 0, 0x2067) // guest physical 0x1000
+	host.set(0x22000, 0, 0x3067)
+	host.set(0x23000, 0, 0x4067)
+	host.set(0x23000, 1, 0x5067)
+	host.set(0x24000, 0, 0x6067)
+	host.set(0x24000, 1, 0x7067)
+	host.set(0x26000, 1, 42)
+	process := New(host, NewTables(host, f, 0x1000, nil), &ViewOptions{Name: "process"})
+	guest := New(&shifted{process, 0x40000000}, NewTables(&shifted{process, 0x40000000}, f, 0x1000, nil), &ViewOptions{Name: "task"})
+	m := remora.New(guest)
+	if v, err := m.Uint64(ctx, 8); v != 42 || err != nil {
+		t.Error(v, err)
+	}
+	for a, want := range map[remora.Addr]string{
+		0x1000:   "read task:0x1000: read guest:0x7000: read process:0x40007000: read physical:0x27000: no memory at this address",
+		0x200000: "read task:0x200000: page table missing: read guest:0x5000: read process:0x40005000: read physical:0x25000: no memory at this address: it would have the PTE of this address",
+	} {
+		if _, err := m.Uint8(ctx, a); err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
+// shifted is a Space from an address on.
+type shifted struct {
+	below remora.Space
+	by    remora.Addr
+}
+
+func (s *shifted) Info() remora.Info {
+	in := s.below.Info()
+	in.Name = "guest"
+	return in
+}
+
+func (s *shifted) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	for i := range segs {
+		segs[i].Addr += s.by
+	}
+	n, err := s.below.Transfer(ctx, op, segs)
+	for i := range segs {
+		segs[i].Addr -= s.by
+	}
+	return n, err
+}
+
+func (s *shifted) Explain(ctx context.Context, op remora.Op, a remora.Addr, c error) error {
+	return &remora.Fault{Space: "process", Addr: a + s.by, Op: op, Err: s.below.(*View).Explain(ctx, op, a+s.by, c)}
 }

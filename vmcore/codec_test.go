@@ -67,15 +67,18 @@ func somePages(size int) [][]byte {
 // what is damaged.
 func TestInflate(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, size := range []int{4096, 16384, 65536} {
+	for _, size := range []int{4096, 65536} {
 		dst := make([]byte, size)
 		var f inflater
 		for i, page := range somePages(size) {
+			if i%(size/4096) != 0 {
+				continue
+			}
 			src := deflate(t, page, i%12-2)
 			if err := f.zlib(dst, src); err != nil || !bytes.Equal(dst, page) {
 				t.Fatalf("page %d of %d bytes, level %d: %v", i, size, i%12-2, err)
 			}
-			for range 20 {
+			for range 8 {
 				bad := bytes.Clone(src)
 				switch rng.IntN(3) {
 				case 0:

@@ -68,8 +68,7 @@ func TestAdvice(t *testing.T) {
 	mem := testimage.Random(1, page, 5)
 	kcore := testimage.VMCore{Mem: mem, Vaddr: directMap, Notes: []testimage.Note{{Name: "CORE", Type: 4}, info()}}
 	refuse(t, "kcore", kcore.Bytes(), &vmcore.Options{Format: vmcore.ELF}, "live")
-	refuse(t, "Xen", (&testimage.VMCore{Mem: mem, Notes: testimage.XenNotes()}).Bytes(), nil, "Xen")
-	refuse(t, "VirtualBox", (&testimage.VMCore{Mem: mem, Notes: []testimage.Note{{Name: "VBCORE"}}}).Bytes(), nil, "VirtualBox")
+	refuse(t, "Xen", (&testimage.VMCore{Mem: &testimage.Physical{}, Notes: testimage.XenNotes()}).Bytes(), nil, "Xen")
 	avml := mem.LiME(testimage.LiMEOptions{AVML: true})
 	refuse(t, "AVML 2", avml, nil, "avml-convert")
 	refuse(t, "AVML 2, forced", avml, &vmcore.Options{Format: vmcore.LiME}, "avml-convert")
@@ -78,6 +77,18 @@ func TestAdvice(t *testing.T) {
 	refuse(t, "nothing", nil, nil, "an empty file")
 	refuse(t, "no LiME", make([]byte, page), &vmcore.Options{Format: vmcore.LiME}, `\x00`)
 	refuse(t, "LiME 2", mem.LiME(testimage.LiMEOptions{Version: 2}), nil, "version 2")
+}
+
+// TestHypervisors opens images by makers whose notes are not read, and tells.
+func TestHypervisors(t *testing.T) {
+	mem := wholly(scattered())
+	for want, notes := range map[string][]testimage.Note{"Xen": testimage.XenNotes(), "VirtualBox": {{Name: "VBCORE"}}} {
+		m := newImage(t, (&testimage.VMCore{Mem: mem, Notes: notes}).Bytes(), nil)
+		compare(t, m, mem)
+		if p := m.Meta().Problems; len(p) != 1 || !strings.Contains(p[0].Error(), want) {
+			t.Errorf("%s: %v", want, p)
+		}
+	}
 }
 
 // refuse wants a file to be no image, and the reason to hold a text.

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/remora-go/remora"
@@ -60,7 +61,22 @@ func openELF(s *source, o *Options) (format, error) {
 	}
 	e.table = settle(e.claims())
 	e.judge(e.problems.add)
+	if by := e.hypervisor(); by != "" {
+		e.problems.add(s.bad(0, errors.ErrUnsupported, "an image by QEMU or a Linux kernel",
+			"notes of "+by+", which are not read: addresses may be those of the host and not of the guest"))
+	}
 	return e, nil
+}
+
+// hypervisor names one whose notes are not known here.
+func (e *elfImage) hypervisor() string {
+	switch {
+	case e.notes.has("VBCORE"):
+		return "VirtualBox"
+	case e.notes.xen():
+		return "Xen"
+	}
+	return ""
 }
 
 // otherELF names an ELF file that is no core.
@@ -74,8 +90,12 @@ func otherELF(t elf.Type) string {
 	return t.String()
 }
 
-// noPhys says that a segment has no physical address.
-func (e *elfImage) noPhys(p *elfcore.Prog) bool { return p.Paddr == uint64(e.file.Last()) }
+// noPhys says that a segment has no physical memory: its address is all ones, or it has no
+// byte and its offset is, which is how QEMU writes what the guest had mapped and is no RAM.
+func (e *elfImage) noPhys(p *elfcore.Prog) bool {
+	ones := uint64(e.file.Last())
+	return p.Paddr == ones || p.Filesz == 0 && p.Off == ones
+}
 
 // take adds the segment of a program header, if it has physical memory.
 func (e *elfImage) take(p *elfcore.Prog) {
@@ -146,11 +166,9 @@ func (e *elfImage) other(forced bool) string {
 	switch {
 	case n.has("CORE", ntTaskStruct) && e.kernelHalf():
 		return "the memory of the running kernel (/proc/kcore): it is live, and no image; make one with kdump or makedumpfile"
-	case n.has("VBCORE"):
-		return "what VirtualBox wrote (note VBCORE): its layout is not read here"
-	case n.xen():
-		return "what Xen wrote (a note of Xen): its layout is not read here"
-	case forced || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("LINUX", ntDeviceDump):
+	case e.hypervisor() != "" && len(e.segs) == 0:
+		return "the memory of a guest as " + e.hypervisor() + " writes it, without segments: that is not read here"
+	case forced || e.hypervisor() != "" || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("LINUX", ntDeviceDump):
 		return ""
 	case n.has("CORE", ntAuxv) || n.has("CORE", ntFile) || n.has("CORE", ntPRPSInfo) || n.has("GDB") || n.has("Delve Header"):
 		return "the core of a user process"
@@ -176,25 +194,21 @@ func (e *elfImage) kernelHalf() bool {
 	return true
 }
 
-// maker guesses who made the image, by its form.
+// identity says that no segment has a virtual address of its own, as QEMU writes them.
+func (e *elfImage) identity() bool {
+	return !slices.ContainsFunc(e.segs, func(g segment) bool { return g.prog.Vaddr != g.prog.Paddr && g.prog.Vaddr != 0 })
+}
+
+// maker guesses who made the image, by its form. makedumpfile keeps the notes of QEMU,
+// which itself has segments without a byte in the file where there is no memory.
 func (e *elfImage) maker() string {
 	n := &e.notes
-	if n.has("QEMU") {
-		return "QEMU"
-	}
-	identity, partial := true, false
-	for i := range e.segs {
-		p := e.segs[i].prog
-		identity = identity && (p.Vaddr == p.Paddr || p.Vaddr == 0)
-		partial = partial || p.Filesz < p.Memsz
-	}
+	partial := slices.ContainsFunc(e.segs, func(g segment) bool { return g.prog.Filesz < g.prog.Memsz && (g.prog.Filesz > 0 || !n.has("QEMU")) })
 	switch {
-	case n.has("ERASEINFO") || e.file.Flags&incompleteFlag != 0:
+	case n.has("ERASEINFO") || e.file.Flags&incompleteFlag != 0 || n.has("VMCOREINFO") && partial:
 		return "makedumpfile"
-	case identity && n.has("CORE", ntPRStatus):
+	case n.has("QEMU") || n.has("CORE", ntPRStatus) && e.identity():
 		return "QEMU"
-	case n.has("VMCOREINFO") && partial:
-		return "makedumpfile"
 	case n.has("VMCOREINFO") && n.has("CORE", ntPRStatus):
 		return "the kernel (/proc/vmcore)"
 	}
@@ -242,6 +256,9 @@ func wordSize(m elf.Machine, wide bool) int {
 func (e *elfImage) explain(a remora.Addr, cause error) error {
 	i, ok := e.find(a)
 	if !ok {
+		if errors.Is(cause, remora.ErrHole) && e.notes.has("QEMU") && !e.identity() {
+			return fmt.Errorf("%w, or none that the guest had mapped: QEMU made this image with paging", cause)
+		}
 		return e.explainGap(cause)
 	}
 	g := &e.segs[e.table[i].from]

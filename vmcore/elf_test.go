@@ -140,13 +140,23 @@ func TestELFNoPhys(t *testing.T) {
 	v := testimage.VMCore{Mem: &testimage.Physical{}, Notes: []testimage.Note{info()}, Extra: []testimage.Segment{
 		{Paddr: testimage.NoPaddr, Vaddr: 0xffffc90000000000, Data: make([]byte, 100)},
 		{Paddr: 0xfffc0000, Data: []byte{1, 2, 3}},
+		{Paddr: 0xfee00000, Memsz: page}, // as of QEMU, with paging
 		{Paddr: 1<<64 - page, Data: bytes.Repeat([]byte{5}, page)},
 	}}
-	m := newImage(t, v.Bytes(), nil)
+	b := v.Bytes()
+	for i, f := range testimage.ELFFields(b) {
+		if f.Value == 0xfee00000 {
+			b = testimage.ELFFields(b)[i-2].Set(b, ^uint64(0)) // p_offset
+		}
+	}
+	m := newImage(t, b, nil)
 	for a, want := range map[remora.Addr]byte{0xfffc0001: 2, remora.MaxAddr: 5} {
 		if got, err := at(m, a); got != want || err != nil {
 			t.Errorf("%v: %d, %v", a, got, err)
 		}
+	}
+	if _, err := at(m, 0xfee00000); !errors.Is(err, remora.ErrHole) {
+		t.Error(err)
 	}
 	n := 0
 	for range m.Runs(context.Background()) {

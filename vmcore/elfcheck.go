@@ -69,7 +69,7 @@ func (e *elfImage) checkOverlaps(c *checker) {
 		}
 		last := remora.Addr(g.prog.Paddr + g.saved - 1)
 		k, _ := e.find(remora.Addr(g.prog.Paddr))
-		for ; k < len(e.table) && e.table[k].first <= last; k++ {
+		for ; k < len(e.table) && e.table[k].first <= last && c.ctx.Err() == nil; k++ {
 			p := &e.table[k]
 			if p.from == int32(i) || p.cause != 0 {
 				continue

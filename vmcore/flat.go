@@ -319,19 +319,6 @@ func (f *flat) place(off int64) int64 {
 	return f.pieces[i].at() + max(0, off-f.pieces[i].off())
 }
 
-// holds says whether records hold all of the n bytes at off.
-func (f *flat) holds(off, n int64) bool {
-	for i := f.find(off); i < len(f.pieces) && f.pieces[i].off() <= off; i++ {
-		end := f.pieces[i].end()
-		if off+n <= end {
-			return true
-		}
-		n -= end - off
-		off = end
-	}
-	return n <= 0
-}
-
 // flatWindow reads record headers. It reads ahead where the records are short.
 type flatWindow struct {
 	src  *source

@@ -56,8 +56,10 @@ func TestFlatRandom(t *testing.T) {
 		if !bytes.Equal(contents(t, s), want) {
 			t.Fatal(seed, "other contents")
 		}
-		if err := iotest.TestReader(io.NewSectionReader(s.r, 0, s.size), want); err != nil && seed < 10 {
-			t.Fatal(seed, err)
+		if seed < 3 {
+			if err := iotest.TestReader(io.NewSectionReader(s.r, 0, s.size), want); err != nil {
+				t.Fatal(seed, err)
+			}
 		}
 		for range 200 {
 			off := rng.Int64N(s.size)

@@ -27,7 +27,7 @@ func checked(t *testing.T, files ...[]byte) []*remora.FormatError {
 
 // TestCheckSound: sound images of all shapes have no damage.
 func TestCheckSound(t *testing.T) {
-	for seed := range uint64(84) {
+	for seed := range uint64(28) {
 		k, files := randomKdump(seed)
 		lost := false
 		for _, page := range k.Mem.Pages {
@@ -83,13 +83,8 @@ func repack(m testimage.Method, size int) func(k *testimage.Kdump) {
 }
 
 // lies gives fields of the headers other values.
-func lies(pairs ...any) func(k *testimage.Kdump) {
-	return func(k *testimage.Kdump) {
-		k.Lie = make(map[string]uint64)
-		for i := 0; i < len(pairs); i += 2 {
-			k.Lie[pairs[i].(string)] = uint64(pairs[i+1].(int))
-		}
-	}
+func lies(fields map[string]uint64) func(k *testimage.Kdump) {
+	return func(k *testimage.Kdump) { k.Lie = fields }
 }
 
 func atField(name string) func([]byte, *testimage.KdumpLayout) int64 {
@@ -115,9 +110,9 @@ func damages() []damage {
 	}
 	c, cut := remora.ErrCorrupt, remora.ErrTruncated
 	return []damage{
-		{"status", lies("status", 0x41), nil, nil, atField("status"), c, "a status of known bits", "0x41: unknown bit 0x40"},
-		{"incomplete", lies("status", 0x9), nil, nil, atField("status"), cut, "a complete dump", "status 0x9: incomplete"},
-		{"level", lies("dump_level", 77), nil, nil, atField("dump_level"), c, "a dump level from 0 to 31", "77"},
+		{"status", lies(map[string]uint64{"status": 0x41}), nil, nil, atField("status"), c, "a status of known bits", "0x41: unknown bit 0x40"},
+		{"incomplete", lies(map[string]uint64{"status": 0x9}), nil, nil, atField("status"), cut, "a complete dump", "status 0x9: incomplete"},
+		{"level", lies(map[string]uint64{"dump_level": 77}), nil, nil, atField("dump_level"), c, "a dump level from 0 to 31", "77"},
 		{"saved, but no memory", nil, func(b []byte, l *testimage.KdumpLayout) { b[l.Bitmap] &^= 1 << 3 }, nil, bitmap(4096), c,
 			"pages that the first bitmap, at 0x2000, has too", "pages 0x3 to 0x3, which it does not have"},
 		{"bits behind the last page", nil, func(b []byte, l *testimage.KdumpLayout) { b[l.Bitmap+1] |= 1 << 6 }, nil, bitmap(1), c,
@@ -151,14 +146,14 @@ func damages() []damage {
 		{"long zstd", repack(testimage.Zstd, 4097), nil, nil, atData, c, "bytes of [zstd] that give 4096", "more than a page"},
 		{"overlap", page3(func(d *testimage.Desc) { d.Size++ }), nil, nil,
 			func(_ []byte, l *testimage.KdumpLayout) int64 { return l.DescOff(4) }, c, "a page descriptor with data of its own, or all of another page's", ""},
-		{"VMCOREINFO past the end", lies("offset_vmcoreinfo", 1<<40), nil, nil, atField("offset_vmcoreinfo"), cut, "VMCOREINFO within the end of the file at 0x", "0x24 bytes at 0x10000000000"},
-		{"VMCOREINFO in the header", lies("offset_vmcoreinfo", 8), nil, nil, atField("offset_vmcoreinfo"), c, "VMCOREINFO behind the header", "offset 0x8"},
-		{"VMCOREINFO too long", lies("size_vmcoreinfo", 1<<30), nil, nil, atField("offset_vmcoreinfo"), c, "VMCOREINFO of at most 1048576 bytes", "1073741824 bytes"},
-		{"VMCOREINFO elsewhere", lies("offset_vmcoreinfo", 0x2000), nil, nil, func([]byte, *testimage.KdumpLayout) int64 { return 0x2000 }, c, "a line KEY=VALUE of VMCOREINFO", `"\x`},
-		{"notes past the end", lies("offset_note", 1<<40), nil, nil, atField("offset_note"), cut, "notes within the end of the file at 0x", "0x3c bytes at 0x10000000000"},
+		{"VMCOREINFO past the end", lies(map[string]uint64{"offset_vmcoreinfo": 1 << 40}), nil, nil, atField("offset_vmcoreinfo"), cut, "VMCOREINFO within the end of the file at 0x", "0x24 bytes at 0x10000000000"},
+		{"VMCOREINFO in the header", lies(map[string]uint64{"offset_vmcoreinfo": 8}), nil, nil, atField("offset_vmcoreinfo"), c, "VMCOREINFO behind the header", "offset 0x8"},
+		{"VMCOREINFO too long", lies(map[string]uint64{"size_vmcoreinfo": 1 << 30}), nil, nil, atField("offset_vmcoreinfo"), c, "VMCOREINFO of at most 1048576 bytes", "1073741824 bytes"},
+		{"VMCOREINFO elsewhere", lies(map[string]uint64{"offset_vmcoreinfo": 0x2000}), nil, nil, func([]byte, *testimage.KdumpLayout) int64 { return 0x2000 }, c, "a line KEY=VALUE of VMCOREINFO", `"\x`},
+		{"notes past the end", lies(map[string]uint64{"offset_note": 1 << 40}), nil, nil, atField("offset_note"), cut, "notes within the end of the file at 0x", "0x3c bytes at 0x10000000000"},
 		{"a damaged note", nil, func(b []byte, l *testimage.KdumpLayout) { b[l.Notes+4] = 0xff }, nil, func(_ []byte, l *testimage.KdumpLayout) int64 { return l.Notes }, c,
 			"a note within the 60 bytes that are left", "a name of 11 and a descriptor of 255 bytes"},
-		{"erase info past the end", lies("offset_eraseinfo", 1<<40, "size_eraseinfo", 5), nil, nil, atField("offset_eraseinfo"), cut, "erase info within the end of the file at 0x", "0x5 bytes at 0x10000000000"},
+		{"erase info past the end", lies(map[string]uint64{"offset_eraseinfo": 1 << 40, "size_eraseinfo": 5}), nil, nil, atField("offset_eraseinfo"), cut, "erase info within the end of the file at 0x", "0x5 bytes at 0x10000000000"},
 		{"no end record", nil, nil, func(b []byte) []byte { return testimage.Flatten(b, testimage.FlatOptions{NoEnd: true}) },
 			func(b []byte, _ *testimage.KdumpLayout) int64 { return int64(len(b)) }, cut, "a record or the end record of a flattened stream", "the end of the file at 0x"},
 	}

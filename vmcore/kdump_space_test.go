@@ -97,24 +97,20 @@ func largeKdump() *testimage.Kdump {
 }
 
 func TestKdumpSpace(t *testing.T) {
-	k := largeKdump()
-	k.Compress = testimage.Zlib
+	k := largeKdump() // not compressed: inflating takes its time under the race detector
 	testKdumpSpace(t, k, 0, nil, k.Bytes())
 }
 
 // TestKdumpSpaceShapes holds the shapes of files against the contract, a part each.
 func TestKdumpSpaceShapes(t *testing.T) {
-	for seed := range uint64(14) {
+	for _, seed := range []uint64{1, 9, 45, 25, 5, 41} { // versions 1 to 6, in all kinds of headers
 		k, files := randomKdump(seed)
-		if k.Version == 0 {
-			continue // as the others, but that no page is left out
-		}
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			testKdumpSpace(t, k, seed+1, &Options{CacheBytes: int(seed%3) << 16}, files...)
 		})
 	}
 	for i, method := range testimage.Methods() {
-		k := testimage.NewKdump(testimage.Random(uint64(i)+40, 4096, 40))
+		k := testimage.NewKdump(testimage.Random(uint64(i)+40, 4096, 25))
 		k.Compress = method
 		t.Run(method.String(), func(t *testing.T) { testKdumpSpace(t, k, uint64(i)+50, nil, k.Bytes()) })
 	}

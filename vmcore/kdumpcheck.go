@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/remora-go/remora"
@@ -77,24 +78,12 @@ func (c *kdumpCheck) headers(p *kdumpPart) {
 	if err != nil || info == nil {
 		return // a problem that opening has found
 	}
-	off := int64(h.sub.info.off)
-	for line := range bytes.Lines(info) {
-		text := bytes.TrimRight(line, "\n\x00")
-		if key, _, ok := bytes.Cut(text, []byte("=")); len(text) > 0 && (!ok || len(key) == 0 || !isText(text)) {
-			c.bad(p.src.bad(off, remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", text)))
+	for at, line := range infoLines(bytes.TrimRight(info, "\x00")) {
+		if key, _, ok := strings.Cut(line, "="); !ok || key == "" || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+			c.bad(p.src.bad(int64(h.sub.info.off)+int64(at), remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", line)))
 			return
 		}
-		off += int64(len(line))
 	}
-}
-
-func isText(b []byte) bool {
-	for _, c := range b {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // sameBitmaps compares all of the bitmaps of two parts, up to the first difference.

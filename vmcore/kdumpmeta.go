@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/remora-go/remora"
@@ -190,7 +189,7 @@ func statusNames(status uint32) (codecs, flags []string) {
 func (k *kdump) describe(m *Meta) {
 	h := k.head
 	m.Format, m.Reason = Kdump, fmt.Sprintf("it begins with %q", h.sig)
-	m.Machine, m.WordSize, m.PageSize = h.machine(), h.wordSize(), k.pageSize()
+	m.Machine, m.WordSize, m.PageSize = h.machine(), h.wordSize(), int(h.block)
 	if m.Machine == elf.EM_NONE {
 		m.Machine = k.notesMachine()
 	}
@@ -206,9 +205,12 @@ func (k *kdump) describe(m *Meta) {
 		})
 	}
 	m.Codecs, m.Flags = statusNames(status)
-	m.VMCoreInfo, m.Notes, m.Problems = k.info, k.notes, k.problems
+	m.Notes, m.Problems = k.notes, k.problems
 	m.CPUs = cpusOf(k.notes, h.order, m.Machine)
 	m.PhysBase, m.HasBase = h.sub.physBase, h.version >= 1
+	// VMCOREINFO knows better: QEMU names no release, takes blocks of 64 KiB on arm64
+	// whatever the size of a page is, and writes a wrong physical base.
+	m.takeInfo(k.info)
 	m.Maker = k.maker()
 }
 
@@ -222,19 +224,6 @@ func (k *kdump) maker() string {
 		return "QEMU"
 	}
 	return ""
-}
-
-// pageSize is that of the machine, as VMCOREINFO has it. The blocks of the file may be
-// larger: QEMU takes the largest pages that an arm64 machine could have.
-func (k *kdump) pageSize() int {
-	for line := range bytes.Lines(k.info) {
-		if text, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("PAGESIZE=")); ok {
-			if n, err := strconv.Atoi(string(text)); err == nil && n > 0 && n&(n-1) == 0 && n <= 1<<20 {
-				return n
-			}
-		}
-	}
-	return int(k.head.block)
 }
 
 // notesMachine tells the machine by the size of its NT_PRSTATUS: QEMU names only the

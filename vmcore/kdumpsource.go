@@ -34,21 +34,12 @@ func (s *source) load(b []byte, off int64) error {
 	if off < 0 || off > s.size || int64(len(b)) > s.size-off {
 		return remora.ErrTruncated
 	}
-	if s.lost != nil {
-		// What no record of a stream holds is zeros only if the stream is all there.
-		if f, ok := s.r.(*flat); ok && !f.holds(off, int64(len(b))) {
-			return remora.ErrTruncated
+	for len(b) > 0 {
+		n, err := s.read(b, off)
+		if err != nil {
+			return err
 		}
+		b, off = b[n:], off+int64(n)
 	}
-	n, err := s.r.ReadAt(b, off)
-	switch {
-	case n == len(b):
-		return nil
-	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return remora.ErrTruncated // the file has shrunk
-	}
-	if c, ok := err.(remora.Cause); ok {
-		return c
-	}
-	return remora.ErrIO
+	return nil
 }

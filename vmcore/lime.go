@@ -147,10 +147,10 @@ func (m *limeImage) explain(a remora.Addr, cause error) error {
 	p := &m.table[i]
 	r := &m.ranges[p.from]
 	text := fmt.Sprintf("in range %v-%v", r.first, r.last)
-	if errors.Is(cause, remora.ErrTruncated) {
+	if errors.Is(cause, remora.ErrTruncated) && p.cause != 0 {
 		text += fmt.Sprintf(": would be at 0x%x of %s, beyond %s", uint64(r.head)+limeHead+uint64(a-r.first), m.src.name, m.src.end())
 	} else {
-		text += m.again(p.off + int64(a-p.first))
+		text += m.explainLost(p.off + int64(a-p.first))
 	}
 	return fmt.Errorf("%w: %s", cause, text)
 }

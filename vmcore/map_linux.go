@@ -38,10 +38,28 @@ func foreign(magic uint32) bool {
 		0x7461636f, 0x01161970, // OCFS2, GFS2
 		0x0bd00bd0, 0x47504653, 0x19830326, 0xaad7aaea, // Lustre, GPFS, BeeGFS, PanFS
 		0x786f4256, 0xbacbacbc, 0x7c7c6673, // folders of VirtualBox, VMware, Parallels
+		0x958458f6,                                 // hugetlbfs, which maps huge pages only
 		0x9fa0, 0x62656572, 0x64626720, 0x74726163: // proc, sysfs, debugfs, tracefs
 		return true
 	}
 	return false
+}
+
+// tmpfs is the file system whose files are made of memory. A load from a hole in one of
+// them fills the hole, and takes memory for good.
+const tmpfs = 0x01021994
+
+// mappable says whether it is safe to map the file.
+func mappable(fd int) bool {
+	magic, errno := linux.FileSystemMagic(fd)
+	if errno != linux.OK || foreign(magic) {
+		return false
+	}
+	if magic != tmpfs {
+		return true
+	}
+	st, errno := linux.StatFile(fd)
+	return errno == linux.OK && st.Blocks >= st.Size/512
 }
 
 // reader is a file that is open, mapped or not.
@@ -57,7 +75,7 @@ func mapFile(f *os.File, size int64) reader {
 		return f
 	}
 	fd := int(f.Fd())
-	if magic, errno := linux.FileSystemMagic(fd); errno != linux.OK || foreign(magic) {
+	if !mappable(fd) {
 		return f
 	}
 	a, errno := linux.MapAt(0, uint64(size), linux.ProtRead, linux.MapShared, fd, 0)

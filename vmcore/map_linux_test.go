@@ -9,7 +9,10 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/testneed"
 	"github.com/remora-go/remora/vmcore"
 )
 
@@ -79,4 +82,49 @@ func TestWriteIsSeen(t *testing.T) {
 			t.Errorf("%v: %v, %v", a, got, err)
 		}
 	}
+}
+
+// TestHolesStay reads a file in memory that is made of holes: that must not fill them.
+func TestHolesStay(t *testing.T) {
+	f, err := os.CreateTemp("/dev/shm", "remora-test-*")
+	if err != nil {
+		testneed.Lacks(t, err.Error())
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	const size = 64 * page
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	m, err := vmcore.Open(f.Name(), &vmcore.Options{Format: vmcore.Raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	buf := make([]byte, size)
+	if n, err := m.Memory().ReadAt(context.Background(), buf, 0); n != size || err != nil {
+		t.Fatal(n, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks != 0 {
+		t.Errorf("%d blocks, %v", st.Blocks, err)
+	}
+}
+
+// TestCallersFault reads into a buffer that is not there. That is a mistake of the caller,
+// and no answer of the image: it must come as a panic, and not end the process.
+func TestCallersFault(t *testing.T) {
+	m := openImage(t, make([]byte, 8*page), &vmcore.Options{Format: vmcore.Raw})
+	buf, err := unix.Mmap(-1, 0, page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(buf) }()
+	defer func() {
+		if p, ok := recover().(error); !ok {
+			t.Errorf("no panic: %v", p)
+		}
+	}()
+	_, err = m.Memory().ReadAt(context.Background(), buf, 0)
+	t.Errorf("an answer: %v", err)
 }

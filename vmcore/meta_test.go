@@ -30,6 +30,7 @@ func TestMaker(t *testing.T) {
 		"kernel":           {testimage.VMCore{Mem: wholly(whole), Vaddr: directMap, Notes: []testimage.Note{cpu, info()}}, "the kernel (/proc/vmcore)"},
 		"makedumpfile":     {testimage.VMCore{Mem: mem, Vaddr: directMap, Notes: []testimage.Note{cpu, info()}}, "makedumpfile"},
 		"erased":           {testimage.VMCore{Mem: wholly(whole), Vaddr: directMap, Notes: []testimage.Note{cpu, info(), testimage.EraseNote("x")}}, "makedumpfile"},
+		"filtered QEMU":    {testimage.VMCore{Mem: memory(3), Vaddr: directMap, Notes: []testimage.Note{cpu, (&testimage.QEMUState{}).Note(), info()}}, "makedumpfile"},
 		"QEMU":             {testimage.VMCore{Mem: wholly(whole), Notes: []testimage.Note{cpu, (&testimage.QEMUState{}).Note(), info()}}, "QEMU"},
 		"QEMU, no note":    {testimage.VMCore{Mem: wholly(whole), Machine: elf.EM_AARCH64, Vaddr: func(a uint64) uint64 { return a }, Notes: []testimage.Note{(&testimage.Core{}).PRStatus(1, 0, make([]uint64, 34)...), info()}}, "QEMU"},
 		"nothing to go by": {testimage.VMCore{Mem: wholly(whole), Vaddr: directMap}, ""},
@@ -140,7 +141,7 @@ func TestDescribe(t *testing.T) {
 		fmt.Fprintf(&text, "%s: %s\n", f.Key, f.Value)
 	}
 	for _, want := range []string{
-		"kind: kernel image (physical memory)\n", "format: elf, words of 8 bytes, little-endian\n", "made by: QEMU\n", "arch: amd64\n", "page size: 4096\n",
+		"kind: kernel image (physical memory)\n", "format: elf, words of 8 bytes, little-endian\n", "made by: makedumpfile\n", "arch: amd64\n", "page size: 4096\n",
 		"kernel: Linux 6.1.0-remora\n", "time: 2023-11-14 22:13:20 UTC\n", "addresses: 0x0-0x10fff\n", "saved: 8192 bytes\n", "not saved: 8192 bytes\n", "lost: 4096 bytes\n",
 		"processors: 1 with registers\n", "VMCOREINFO: ", "problem: image: offset 0x",
 	} {

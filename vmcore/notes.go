@@ -66,7 +66,7 @@ func (n *notes) has(owner string, types ...uint32) bool {
 }
 
 func (n *notes) xen() bool {
-	return slices.ContainsFunc(n.all, func(x Note) bool { return strings.HasPrefix(x.Owner, "Xen") || x.Owner == ".note.Xen" })
+	return slices.ContainsFunc(n.all, func(x Note) bool { return strings.HasPrefix(x.Owner, "Xen") })
 }
 
 // ofELF reads the notes of an ELF file. Damage is kept; what reading said is an error.

@@ -172,7 +172,7 @@ func TestKdumpCacheBytes(t *testing.T) {
 
 // TestKdumpReadAhead: small reads one after another take few reads of the file.
 func TestKdumpReadAhead(t *testing.T) {
-	mem := programPages(t, 512)
+	mem := programPages(t, 128)
 	k := testimage.NewKdump(mem)
 	k.Compress = testimage.Zlib
 	src := kdumpFile("dump", k.Bytes())
@@ -185,13 +185,13 @@ func TestKdumpReadAhead(t *testing.T) {
 	defer m.Close()
 	count.calls.Store(0)
 	b := make([]byte, 512)
-	for a := remora.Addr(0); a < 512*4096; a += 512 {
+	for a := remora.Addr(0); a < 128*4096; a += 512 {
 		want, _ := mem.Page(uint64(a / 4096))
 		if _, err := m.Memory().ReadAt(context.Background(), b, a); err != nil || string(b) != string(want[a%4096:][:512]) {
 			t.Fatal(a, err)
 		}
 	}
-	if n := count.calls.Load(); n > 512/4 {
-		t.Errorf("%d reads of the file for 512 pages", n)
+	if n := count.calls.Load(); n > 128/4 {
+		t.Errorf("%d reads of the file for 128 pages", n)
 	}
 }

@@ -4,12 +4,16 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/testimage"
 )
 
 func TestMain(m *testing.M) {
@@ -28,11 +32,55 @@ func TestQuantile(t *testing.T) {
 
 // The whole way for a row, briefly: what it measures is not looked at.
 func TestRowsRun(t *testing.T) {
+	p, err := newProcess()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
-	if err := run(&out, 10, time.Millisecond, "8 bytes"); err != nil {
+	if err := run(&out, p, 10, time.Millisecond, "8 bytes"); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n8 bytes"); n != 7 {
 		t.Errorf("%d rows in\n%s", n, out.String())
 	}
+}
+
+// The same for the rows about images, on small ones.
+func TestImageRowsRun(t *testing.T) {
+	dir := t.TempDir()
+	elf := func() []byte { return (&testimage.VMCore{Mem: memory()}).Bytes() }
+	zlib := func() []byte {
+		k := testimage.NewKdump(memory())
+		k.Compress = testimage.Zlib
+		return k.Bytes()
+	}
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	b := &images{random: rand.New(rand.NewPCG(1, 2))}
+	b.dir = t.TempDir()
+	b.elf, b.zlib = write("elf", elf()), write("zlib", zlib())
+	b.flat = write("flat", testimage.Flatten(zlib(), testimage.FlatOptions{}))
+	var out bytes.Buffer
+	if err := run(&out, b, 10, time.Millisecond, "1 MiB each"); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "1 MiB each"); n != 5 {
+		t.Errorf("%d rows in\n%s", n, out.String())
+	}
+}
+
+// memory is 32 MiB in one piece, every page another one.
+func memory() *testimage.Physical {
+	p := &testimage.Physical{Pages: map[uint64]testimage.Page{}}
+	for pfn := range uint64(8192) {
+		page := make([]byte, 4096)
+		binary.LittleEndian.PutUint64(page[pfn%4000:], pfn)
+		p.Pages[pfn] = testimage.Page{Data: page}
+	}
+	return p
 }

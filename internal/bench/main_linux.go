@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -23,43 +24,56 @@ func main() {
 	rounds := flag.Int("rounds", 21, "rounds of each row; at least 10")
 	each := flag.Duration("each", 50*time.Millisecond, "about how long one side runs in a round")
 	only := flag.String("only", "", "run rows whose name holds this")
+	which := flag.String("part", "process", "process or image")
 	flag.Parse()
 	if *rounds < 10 {
 		fmt.Fprintln(os.Stderr, "bench: fewer than 10 rounds tell nothing")
 		os.Exit(2)
 	}
-	if err := run(os.Stdout, *rounds, *each, *only); err != nil {
+	if err := start(*which, *rounds, *each, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// run measures all rows and prints a table.
-func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
-	t, err := startTwin()
+// start measures the part of that name.
+func start(which string, rounds int, each time.Duration, only string) error {
+	open, ok := parts()[which]
+	if !ok {
+		return fmt.Errorf("no part %q", which)
+	}
+	p, err := open()
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if e := t.close(); err == nil {
-			err = e
-		}
-	}()
-	s, err := specimen.Start(context.Background(), nil)
+	printHead(os.Stdout, rounds)
+	return run(os.Stdout, p, rounds, each, only)
+}
+
+// part is a group of rows that have a twin of their own.
+type part interface {
+	twin() (*twin, error)
+	rows() ([]row, error)
+	close() error
+}
+
+// parts are the groups, by name.
+func parts() map[string]func() (part, error) {
+	return map[string]func() (part, error){"process": newProcess, "image": newImages}
+}
+
+// run measures the rows of one part and prints a table.
+func run(w io.Writer, p part, rounds int, each time.Duration, only string) (err error) {
+	defer func() { err = cmp.Or(err, p.close()) }()
+	rows, err := p.rows()
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	b := &bench{pid: s.Pid(), page: uint64(os.Getpagesize()), random: rand.New(rand.NewPCG(1, 2))}
-	defer b.close()
-	if err := b.layOut(s); err != nil {
-		return err
-	}
-	rows, err := b.rows()
+	t, err := p.twin()
 	if err != nil {
 		return err
 	}
-	printHead(w, rounds)
+	defer func() { err = cmp.Or(err, t.close()) }()
 	for _, r := range rows {
 		if !strings.Contains(r.name, only) {
 			continue
@@ -72,6 +86,22 @@ func run(w io.Writer, rounds int, each time.Duration, only string) (err error) {
 	}
 	return nil
 }
+
+// newProcess starts the process that the rows about live processes read.
+func newProcess() (part, error) {
+	s, err := specimen.Start(context.Background(), nil)
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{specimen: s, pid: s.Pid(), page: uint64(os.Getpagesize()), random: rand.New(rand.NewPCG(1, 2))}
+	if err := b.layOut(s); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *bench) twin() (*twin, error) { return startTwin("twin") }
 
 // layOut maps the memory that the rows read.
 func (b *bench) layOut(s *specimen.Specimen) (err error) {

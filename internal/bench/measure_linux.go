@@ -30,14 +30,17 @@ func measure(t *twin, r row, rounds int, each time.Duration) (res result, err er
 			runtime.UnlockOSThread()
 		}()
 	}
-	if r.load != nil {
-		if err := t.load(r.load); err != nil {
+	if r.prepare != nil {
+		if err := r.prepare(t); err != nil {
 			return res, err
 		}
 	}
 	n, err := times(t, r, each)
 	if err != nil {
 		return res, err
+	}
+	if r.most > 0 {
+		n = min(n, r.most)
 	}
 	var before, after runtime.MemStats
 	for i := range rounds + 1 {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/specimen"
 	"github.com/remora-go/remora/proc"
 )
 
@@ -17,11 +18,13 @@ import (
 type row struct {
 	name  string
 	limit string                                // what the ratio is to be
-	load  []remora.Seg                          // the vector that the twin needs, if any
 	here  func(n int) error                     // nil: the twin alone, for calibration
 	there func(t *twin, n int) (command string) // the command that does it n times
 	bytes int                                   // moved each time, for rows about bandwidth
 	wide  bool                                  // it needs more than one thread
+	most  int                                   // times in a round, where here takes much longer; 0: no limit
+
+	prepare func(t *twin) error // before the row; may be nil
 }
 
 // sizes of memory
@@ -34,14 +37,15 @@ const (
 
 // bench is what the rows share.
 type bench struct {
-	pid     int
-	private remora.Range // large bytes, every page touched
-	shared  remora.Range // bulk bytes of a memfd
-	holed   remora.Range // pages, every tenth of them unmapped
-	page    uint64
-	handles []*proc.Process
-	random  *rand.Rand
-	cancel  context.CancelFunc // of the context that can end
+	specimen *specimen.Specimen
+	pid      int
+	private  remora.Range // large bytes, every page touched
+	shared   remora.Range // bulk bytes of a memfd
+	holed    remora.Range // pages, every tenth of them unmapped
+	page     uint64
+	handles  []*proc.Process
+	random   *rand.Rand
+	cancel   context.CancelFunc // of the context that can end
 }
 
 func (b *bench) open(o proc.Options) (*proc.Process, error) {
@@ -52,13 +56,14 @@ func (b *bench) open(o proc.Options) (*proc.Process, error) {
 	return p, err
 }
 
-func (b *bench) close() {
+func (b *bench) close() error {
 	if b.cancel != nil {
 		b.cancel()
 	}
 	for _, p := range b.handles {
 		p.Close()
 	}
+	return b.specimen.Close()
 }
 
 // rows gives all rows.
@@ -212,7 +217,7 @@ func (b *bench) vectorRows() ([]row, error) {
 func (b *bench) many(name, limit string, p *proc.Process, segs []remora.Seg, faults bool) row {
 	m, ctx := p.Memory(), context.Background()
 	return row{
-		name: name, limit: limit, load: segs,
+		name: name, limit: limit, prepare: func(t *twin) error { return t.load(segs) },
 		here: func(n int) error {
 			for range n {
 				if _, err := m.ReadV(ctx, segs); err != nil && !faults {

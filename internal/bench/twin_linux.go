@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"embed"
 	"fmt"
 	"io"
 	"os"
@@ -11,15 +12,13 @@ import (
 	"path/filepath"
 	"time"
 
-	_ "embed" // the source of the twin
-
 	"github.com/remora-go/remora"
 )
 
-//go:embed testdata/twin.c
-var twinSource []byte //remora:allow globals the compiler sets it, once
+//go:embed testdata/*.c
+var sources embed.FS //remora:allow globals the compiler sets it, once
 
-// twin is the program in C, running.
+// twin is a program in C, running.
 type twin struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -27,18 +26,23 @@ type twin struct {
 	dir string
 }
 
-// startTwin compiles the twin with the system's cc and starts it.
-func startTwin() (*twin, error) {
+// startTwin compiles a twin with the system's cc and starts it.
+func startTwin(name string, flags ...string) (*twin, error) {
+	text, err := sources.ReadFile("testdata/" + name + ".c")
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "remora-bench-")
 	if err != nil {
 		return nil, err
 	}
 	t := &twin{dir: dir}
 	source, binary := filepath.Join(dir, "twin.c"), filepath.Join(dir, "twin")
-	if err := os.WriteFile(source, twinSource, 0o600); err != nil {
+	if err := os.WriteFile(source, text, 0o600); err != nil {
 		return nil, err
 	}
-	if out, err := exec.Command("cc", "-O2", "-Wall", "-o", binary, source).CombinedOutput(); err != nil {
+	args := append([]string{"-O2", "-Wall", "-o", binary, source}, flags...)
+	if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("cc: %w: %s", err, out)
 	}
 	t.cmd = exec.Command(binary)

@@ -95,9 +95,14 @@ func TestKernelDumps(t *testing.T) {
 	}
 }
 
-// TestKernelCrash has a real kernel crash, and looks at what the next one saw.
+// TestKernelCrash has real kernels crash, and looks at what the next ones saw.
 func TestKernelCrash(t *testing.T) {
-	lab := vmlab.OpenCrash(t, vmlab.Machine{Kernel: vmlab.AMD64v6_1})
+	for _, m := range vmlab.Crashes() {
+		t.Run(m.String(), func(t *testing.T) { testCrash(t, vmlab.OpenCrash(t, m)) })
+	}
+}
+
+func testCrash(t *testing.T, lab *vmlab.Lab) {
 	f, err := elf.Open(lab.Dump(vmlab.Vmcore))
 	if err != nil {
 		t.Fatal(err)

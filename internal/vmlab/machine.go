@@ -54,6 +54,16 @@ func Machines() []Machine {
 	)
 }
 
+// Crashes gives those that tests of /proc/vmcore go over, for OpenCrash: one, and with
+// REMORA_IMAGES=all each series of amd64.
+func Crashes() []Machine {
+	if os.Getenv("REMORA_IMAGES") != "all" {
+		return []Machine{{Kernel: AMD64v6_1}}
+	}
+	return []Machine{{Kernel: AMD64v6_1}, {Kernel: AMD64v6_12, FiveLevels: true}, {Kernel: AMD64v6_17},
+		{Kernel: AMD64v7_2, FiveLevels: true}}
+}
+
 // bigMiB is more than 4 GiB, so that a PC has memory above its hole for devices.
 const bigMiB = 5 << 10
 

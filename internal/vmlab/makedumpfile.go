@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// What makedumpfile makes of an amd64 guest of Linux 6.1: the compression, the level of
+// What makedumpfile makes of an amd64 guest: the compression, the level of
 // its filter, and how it is laid out. Vmcore is what it is made of: QEMU's ELF image
 // with virtual addresses, as /proc/vmcore has them.
 const (

@@ -14,6 +14,7 @@ import (
 // FileStat is what a mapping needs to know of its file.
 type FileStat struct {
 	Size               uint64 // bytes
+	Blocks             uint64 // of 512 bytes that are allocated
 	Inode              uint64
 	DevMajor, DevMinor uint32
 	Device             bool // a character or block device
@@ -47,13 +48,13 @@ func statx(at int, path []byte, flags int) (FileStat, Errno) {
 	var st unix.Statx_t
 	// path and st live for the whole call: they are arguments of the system call.
 	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(&path[0])), uintptr(flags),
-		unix.STATX_SIZE|unix.STATX_INO|unix.STATX_TYPE, uintptr(unsafe.Pointer(&st)), 0)
+		unix.STATX_SIZE|unix.STATX_INO|unix.STATX_TYPE|unix.STATX_BLOCKS, uintptr(unsafe.Pointer(&st)), 0)
 	if errno != 0 {
 		return FileStat{}, errno
 	}
 	kind := st.Mode & unix.S_IFMT
 	return FileStat{
-		Size: st.Size, Inode: st.Ino, DevMajor: st.Dev_major, DevMinor: st.Dev_minor,
+		Size: st.Size, Blocks: st.Blocks, Inode: st.Ino, DevMajor: st.Dev_major, DevMinor: st.Dev_minor,
 		Device: kind == unix.S_IFCHR || kind == unix.S_IFBLK, Regular: kind == unix.S_IFREG,
 	}, 0
 }

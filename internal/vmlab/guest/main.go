@@ -57,6 +57,11 @@ func beInit() error {
 	if err := loadModules("/modules"); err != nil {
 		return err
 	}
+	if mib := option(string(line), "remora.fill"); mib != "" {
+		if err := fill(mib); err != nil {
+			return err
+		}
+	}
 	switch mode := option(string(line), "remora.mode"); mode {
 	case "capture":
 		return capture()
