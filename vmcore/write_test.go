@@ -263,7 +263,13 @@ func TestWriteELFGoesAroundDamage(t *testing.T) {
 // the file: nothing of the first time may show through, and nothing of other pages where
 // a gap is.
 func TestWriteELFOnceAgain(t *testing.T) {
-	const pages = 3000
+	for _, pages := range []uint64{1000, 3000} {
+		writeELFAgain(t, pages)
+	}
+}
+
+func writeELFAgain(t *testing.T, pages uint64) {
+	t.Helper()
 	mem := &testimage.Physical{Runs: []testimage.Run{{First: 0, End: pages}}}
 	for pfn := uint64(0); pfn < pages; pfn++ {
 		if pfn%7 > 2 {
