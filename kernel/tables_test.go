@@ -33,7 +33,7 @@ type machine struct {
 }
 
 // imageBytes is how much of the kernel's image is mapped.
-const imageBytes = 8 << 20
+const imageBytes = 2 << 20
 
 // newMachine makes a machine of a mode: the kernel's image, with the page tables in it.
 func newMachine(mode testimage.TableMode) *machine { return machineAt(mode, 0x4000000, nil) }
@@ -62,9 +62,9 @@ func machineAt(mode testimage.TableMode, load uint64, more map[string]string) *m
 			m.info[k] = v
 		}
 	}
-	m.root = m.load + 0x200000
+	m.root = m.load + 0x80000
 	m.info["SYMBOL(_stext)"] = fmt.Sprintf("%x", m.text)
-	m.info["SYMBOL(swapper_pg_dir)"] = fmt.Sprintf("%x", m.text+0x200000)
+	m.info["SYMBOL(swapper_pg_dir)"] = fmt.Sprintf("%x", m.text+0x80000)
 	m.tables = testimage.NewTables(m.mem, mode, m.root)
 	for at := uint64(0); at < imageBytes; at += 1 << mode.PageShift {
 		m.tables.Map(m.text+at, m.load+at, 1<<mode.PageShift)
@@ -167,7 +167,7 @@ func TestFindTablesX86(t *testing.T) {
 		{"no VMCOREINFO, CR3", func(m *machine, h *Hints) {
 			m.info = nil
 			h.CPUs = []CPU{m.cpu(m.root | 0x800)}
-		}, "8192 KiB"},
+		}, "2048 KiB"},
 		{"no VMCOREINFO, PTI", func(m *machine, h *Hints) {
 			m.info = nil
 			h.CPUs = []CPU{m.cpu(m.root | cr3User)}
@@ -363,15 +363,15 @@ func TestLayout(t *testing.T) {
 // With PTI a kernel unmaps what lies between the parts of its image.
 func TestLayoutOfAnImageWithGaps(t *testing.T) {
 	m := newMachine(testimage.TableModes()[0])
-	for at := uint64(3 << 20); at < 4<<20; at += 4096 {
+	for at := uint64(3 << 18); at < 1<<20; at += 4096 {
 		m.tables.Set(m.text+at, 1, 0)
 	}
 	m.tables.Map(m.text+imageBytes+4096, 0x20000000, 4096) // another mapping
 	k := New(m.space(t), "sample", m.hints())
 	l, err := k.Layout(t.Context())
 	want := []Piece{
-		{remora.Range{Start: remora.Addr(m.load), Size: 3 << 20}, remora.Addr(m.text)},
-		{remora.Range{Start: remora.Addr(m.load + 4<<20), Size: imageBytes - 4<<20}, remora.Addr(m.text + 4<<20)},
+		{remora.Range{Start: remora.Addr(m.load), Size: 3 << 18}, remora.Addr(m.text)},
+		{remora.Range{Start: remora.Addr(m.load + 1<<20), Size: imageBytes - 1<<20}, remora.Addr(m.text + 1<<20)},
 	}
 	if err != nil || !slices.Equal(l.Image, want) {
 		t.Errorf("%+v, %v, want %+v", l, err, want)

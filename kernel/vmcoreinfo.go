@@ -137,7 +137,10 @@ func (v *VMCoreInfo) Value(key string) (n uint64, ok bool) {
 	default:
 		return 0, false
 	}
-	return n, err == nil
+	if err != nil {
+		return 0, false
+	}
+	return n, true
 }
 
 // parseSigned reads a decimal number with a sign, or a hexadecimal one with 0x.

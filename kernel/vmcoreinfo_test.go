@@ -93,6 +93,7 @@ func TestVMCoreInfoProblems(t *testing.T) {
 
 func FuzzVMCoreInfo(f *testing.F) {
 	f.Add([]byte("OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(_stext)=ffffffff81000000\nNUMBER(phys_base)=-161480704\nKERNELOFFSET=0\nNUMBER(x)=0x1\n"))
+	f.Add([]byte("PAGESIZE=100000000000000000000\n"))
 	f.Add([]byte("=\nX\nSIZE(=1\n\x00"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		v := ParseVMCoreInfo(text)
