@@ -130,6 +130,10 @@ func imageFiles(files []string, view string, o *Options) (remora.Target, error) 
 	switch {
 	case err != nil:
 		return nil, err
+	case o.Write && !img.Info().Writable:
+		as := img.Meta().Format
+		img.Close()
+		return nil, fmt.Errorf("%s: an image of the format %s cannot be written in place; convert it to ELF first: %w", files[0], as, remora.ErrReadOnly)
 	case view == viewPhys:
 		return img, nil
 	}

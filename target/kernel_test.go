@@ -110,6 +110,20 @@ func TestOpenImagesRefuses(t *testing.T) {
 	}
 }
 
+func TestACompressedImageIsNotWrittenInPlace(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mem := &testimage.Physical{}
+	mem.Set(1, []byte("text"))
+	if err := os.WriteFile("dump", testimage.NewKdump(mem).Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range []string{"dump", "dump@phys"} {
+		if _, err := Open(t.Context(), spec, &Options{Write: true}); !errors.Is(err, remora.ErrReadOnly) || !strings.Contains(err.Error(), "convert") {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+}
+
 func TestOpenForcesAFormat(t *testing.T) {
 	images(t, "dump")
 	for _, o := range []Options{

@@ -175,8 +175,13 @@ func (wr *writing) progress(n uint64) {
 	}
 }
 
-// gap takes down what could not be read.
+// gap takes down what could not be read. Of a source that is no image what was left out
+// shows only then.
 func (wr *writing) gap(g Gap) {
+	if wr.o.To != Kdump && errors.Is(g.Err, remora.ErrNotSaved) {
+		wr.out.NotSaved += g.Size
+		return
+	}
 	wr.out.Lost += g.Size
 	if n := len(wr.out.Gaps); n > 0 && wr.out.Gaps[n-1].Last()+1 == g.Start && wr.out.Gaps[n-1].Err == g.Err {
 		wr.out.Gaps[n-1].Size += g.Size
