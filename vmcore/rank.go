@@ -192,6 +192,15 @@ func (b *rankBits) look(ctx context.Context, i uint64) (set bool, rank uint64, e
 	return w>>(i%64)&1 != 0, rank, nil
 }
 
+// lostTo gives the end of a run of bits that cannot be read, as bit i cannot: all of them
+// where the file ends before, and some where it could not be read.
+func (b *rankBits) lostTo(i uint64) uint64 {
+	if b.off+int64(i/rankRegion*(rankRegion/8)) >= b.src.size-rankRegion/8 {
+		return b.n
+	}
+	return min((i/rankRegion+1)*rankRegion, b.n)
+}
+
 // span gives bit i, which must lie within n, and the end of a run of bits like it:
 // that of the longest one, or less where that needs another look at the file.
 func (b *rankBits) span(ctx context.Context, i uint64) (set bool, end uint64, err error) {
