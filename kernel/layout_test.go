@@ -74,6 +74,18 @@ func TestLayoutOfAnImageWithGaps(t *testing.T) {
 	}
 }
 
+// What looks like the direct map has to hold the kernel's image too.
+func TestLayoutOfAMappingThatIsNoDirectMap(t *testing.T) {
+	m := newMachine(testimage.TableModes()[0])
+	const base = 0xffff900000000000
+	m.tables.Map(base, 0, 4096)
+	m.tables.Map(base+m.load, 0x123000, 4096)
+	k := New(m.space(t), "sample", m.hints())
+	if l, err := k.Layout(t.Context()); err != nil || l.Direct {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
 func TestLayoutWithoutADirectMap(t *testing.T) {
 	for _, mode := range testimage.TableModes() {
 		m := newMachine(mode)

@@ -182,6 +182,20 @@ func TestFindTablesX86(t *testing.T) {
 			h.PhysBase = []Value{{1 << 52, "the image"}}
 			h.CPUs = []CPU{m.cpu(1<<52 - 1)}
 		}, ""},
+		{"landmarks that do not agree", func(m *machine, h *Hints) {
+			m.tables.Map(m.text+imageBytes, 0x1000000, 4096)
+			m.info["SYMBOL(init_top_pgt)"] = fmt.Sprintf("%x", m.text+imageBytes)
+			delete(m.info, "NUMBER(phys_base)")
+			h.CPUs = []CPU{m.cpu(m.root)}
+		}, ""},
+		{"no VMCOREINFO, and a processor with less of the kernel", func(m *machine, h *Hints) {
+			m.info = nil
+			less := testimage.NewTables(m.mem, m.mode, 0x8000000)
+			for at := uint64(0); at < 3<<19; at += 4096 {
+				less.Map(m.text+at, m.load+at, 4096)
+			}
+			h.CPUs = []CPU{m.cpu(m.root), m.cpu(less.Root)}
+		}, "2048 KiB"},
 		{"tables of another kernel", func(m *machine, h *Hints) {
 			m.info["SYMBOL(_stext)"] = fmt.Sprintf("%x", m.text+imageBytes)
 		}, ""},

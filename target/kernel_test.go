@@ -156,3 +156,23 @@ func TestImagesAreWrittenInPlace(t *testing.T) {
 		t.Errorf("the file does not hold what was written: %v", err)
 	}
 }
+
+func TestContentKnowsWhatTheKernelSays(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mem := &testimage.Physical{}
+	mem.Set(1, []byte("text"))
+	v := &testimage.VMCore{Mem: mem, Notes: []testimage.Note{testimage.VMCoreInfoNote([]byte("NUMBER(phys_base)=-4096\n"))}}
+	if err := os.WriteFile("dump", v.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range []string{"dump", "dump@phys"} {
+		tgt, err := Open(t.Context(), spec, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := Content(t.Context(), tgt); err != nil || c.PhysBase != 1<<64-4096 {
+			t.Errorf("%s: %+v, %v", spec, c, err)
+		}
+		tgt.Close()
+	}
+}

@@ -74,7 +74,8 @@ type WriteOptions struct {
 	Level int    // of the codec: 1 to 9 for Zlib, 1 to 22 for Zstd; 0: its own default
 
 	// Fresh says that the file was empty: pages of zeros are then passed over, and the
-	// file has holes.
+	// file has holes. If it has Truncate, as an *os.File does, it is emptied where Write
+	// has to begin again.
 	Fresh bool
 
 	Workers  int                      // 0: as many as there are processors

@@ -193,6 +193,9 @@ func TestWriteOfALossySource(t *testing.T) {
 	if lost == 0 || done.Lost != lost || done.Saved != saved {
 		t.Errorf("%+v, lost %d, saved %d", done, lost, saved)
 	}
+	if !slices.Contains(got.Meta().Flags, "incomplete") {
+		t.Errorf("flags %q", got.Meta().Flags)
+	}
 	for _, r := range runsOf(t, got) {
 		if errors.Is(r.Err, remora.ErrTruncated) {
 			t.Errorf("%v is lost in the new one", r.Range)
@@ -253,6 +256,96 @@ func TestWriteELFGoesAroundDamage(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// With more gaps than there is room for, everything is written again, at other places in
+// the file: nothing of the first time may show through, and nothing of other pages where
+// a gap is.
+func TestWriteELFOnceAgain(t *testing.T) {
+	const pages = 3000
+	mem := &testimage.Physical{Runs: []testimage.Run{{First: 0, End: pages}}}
+	for pfn := uint64(0); pfn < pages; pfn++ {
+		if pfn%7 > 2 {
+			mem.Set(pfn, bytes.Repeat([]byte{0xaa}, 4096))
+		}
+	}
+	src := elfOf(t, &testimage.VMCore{Mem: mem})
+	rules, kept := "", 0
+	for pfn := uint64(0); pfn < pages; pfn++ {
+		if pfn%5 == 4 {
+			rules += fmt.Sprintf("read %#x-%#x corrupt\n", pfn*4096, pfn*4096+4095)
+		} else if pfn%7 > 2 {
+			kept++
+		}
+	}
+	s := &testimage.Sparse{}
+	done, err := Write(t.Context(), truncated{s}, damaged(t, src, rules), &WriteOptions{Fresh: true, Workers: 1})
+	if err != nil || done.Lost != pages/5*4096 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	f, err := elf.NewFile(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && (p.Memsz == 0 || p.Off%4096 != p.Paddr%4096) {
+			t.Errorf("%+v", p.ProgHeader)
+		}
+	}
+	if n := bytes.Count(s.Bytes(), bytes.Repeat([]byte{0xaa}, 64)); n != kept*4096/64 {
+		t.Errorf("%d bytes of pages are in the file, want %d", n*64, kept*4096)
+	}
+	got := opened(t, "written", s)
+	var b [4096]byte
+	for pfn := uint64(0); pfn < pages; pfn++ {
+		_, err := got.Memory().ReadAt(t.Context(), b[:], remora.Addr(pfn*4096))
+		if pfn%5 == 4 {
+			if !errors.Is(err, remora.ErrNotSaved) {
+				t.Fatalf("page %d: %v", pfn, err)
+			}
+			continue
+		}
+		if want, _ := mem.Page(pfn); err != nil || !bytes.Equal(b[:], want) {
+			t.Fatalf("page %d: %v, or other bytes", pfn, err)
+		}
+	}
+}
+
+// truncated is a file that can be emptied.
+type truncated struct{ *testimage.Sparse }
+
+func (f truncated) Truncate(size int64) error {
+	f.Sparse.Truncate(size)
+	return nil
+}
+
+func TestWriteELFOfUnalignedMemory(t *testing.T) {
+	c := elfOf(t, &testimage.VMCore{Mem: &testimage.Physical{Runs: []testimage.Run{{First: 0, End: 16}}}}).Content()
+	c.Runs = func(context.Context) iter.Seq2[Run, error] {
+		return func(yield func(Run, error) bool) { yield(Run{Range: remora.Range{Start: 0x1234, Size: 0x3000}}, nil) }
+	}
+	s := &testimage.Sparse{}
+	if _, err := Write(t.Context(), s, c, &WriteOptions{Fresh: true}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(s)
+	if err != nil || f.Progs[1].Paddr != 0x1234 || f.Progs[1].Off%4096 != 0x234 || f.Progs[1].Filesz != 0x3000 {
+		t.Errorf("%+v, %v", f.Progs[1].ProgHeader, err)
+	}
+}
+
+// Notes that were too large to be kept are counted; the text of VMCOREINFO becomes a note.
+func TestWriteNotes(t *testing.T) {
+	c := elfOf(t, &testimage.VMCore{Mem: testimage.Random(2, 4096, 20)}).Content()
+	c.Meta.Notes = []Note{{Owner: "VMCOREDD", Type: 0x700, Size: 5 << 20}, {Owner: "X", Type: 3, Desc: []byte("abc")}, {Owner: "EMPTY"}}
+	c.Meta.VMCoreInfo = []byte(sampleInfo)
+	for _, to := range []Format{ELF, Kdump} {
+		got, done := rewritten(t, c, &WriteOptions{To: to})
+		m := got.Meta()
+		if done.NotesLeft != 1 || len(m.Notes) != 3 || string(m.Notes[0].Desc) != "abc" || m.Notes[1].Owner != "EMPTY" || string(m.VMCoreInfo) != sampleInfo {
+			t.Errorf("%s: %d left out, %+v, %q", to, done.NotesLeft, m.Notes, m.VMCoreInfo)
+		}
 	}
 }
 

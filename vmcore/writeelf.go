@@ -64,7 +64,10 @@ func (wr *writing) elf(ctx context.Context) error {
 		}
 		segs = without(segs, gaps)
 		if 1+len(segs)+wr.kernelSegments(segs) > room {
-			known, wr.w.fresh = wr.out, false
+			if err := wr.w.empty(); err != nil {
+				return err
+			}
+			known = wr.out
 			known.Saved, known.Zeros = 0, 0
 			continue
 		}

@@ -46,6 +46,16 @@ func (s *sink) sparse(p []byte, off int64) error {
 // sparseBlock is how many zeros in a row are passed over.
 const sparseBlock = 4096
 
+// empty begins again. What cannot be emptied is written over.
+func (s *sink) empty() error {
+	s.end, s.wrote = 0, 0
+	if t, ok := s.w.(interface{ Truncate(size int64) error }); ok && s.fresh {
+		return t.Truncate(0)
+	}
+	s.fresh = false
+	return nil
+}
+
 // close makes the file as long as it is to be, if its end is a hole.
 func (s *sink) close() error {
 	if s.wrote >= s.end {

@@ -71,6 +71,9 @@ func (f *outFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// Truncate makes the file shorter or longer.
+func (f *outFile) Truncate(size int64) error { return f.file.Truncate(size) }
+
 // commit puts the file where it is to be.
 func (f *outFile) commit() error {
 	err := f.file.Close()
