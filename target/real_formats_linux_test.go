@@ -55,7 +55,7 @@ func (m *moment) rom(t testing.TB, p []byte, a remora.Addr) {
 }
 
 // compare holds every byte that an image has against the guest's memory, and every page
-// that it lacks against what reading it says.
+// that it lacks (of a hole every 64th) against what reading it says.
 func (m *moment) compare(t *testing.T, img *vmcore.Image) pages {
 	t.Helper()
 	all := make(pages, m.end()/page)
@@ -77,7 +77,7 @@ func (m *moment) compare(t *testing.T, img *vmcore.Image) pages {
 		}
 	}
 	for i, want := range all {
-		if want == nil {
+		if want == nil || want == remora.ErrHole && i%64 != 0 && i > 0 && all[i-1] == want {
 			continue
 		}
 		at := remora.Addr(i)*page + page - 1
@@ -95,10 +95,14 @@ func (m *moment) compareRun(t *testing.T, img *vmcore.Image, r vmcore.Run) {
 	got, want := make([]byte, chunk), make([]byte, chunk)
 	for at := r.Start; ; {
 		n := min(chunk, uint64(r.Last()-at)+1)
+		_, size, ok := m.at(at)
+		if ok {
+			n = min(n, size)
+		}
 		if _, err := img.Memory().ReadAt(t.Context(), got[:n], at); err != nil {
 			t.Fatal(err)
 		}
-		if uint64(at) < m.end() {
+		if ok {
 			m.physical(t, want[:n], at)
 		} else {
 			m.rom(t, want[:n], at)

@@ -51,7 +51,9 @@ func TestRealVariants(t *testing.T) {
 		{"kdump of a small machine", m.kdump(t, cut, func(k *testimage.Kdump) { k.Narrow, k.Compress = true, testimage.Snappy }), cut, target.Options{}},
 		{"kdump of a big-endian machine", m.kdump(t, cut, func(k *testimage.Kdump) { k.BigEndian, k.Compress = true, testimage.Zstd }), cut, target.Options{}},
 		{"kdump of i386 in every codec", m.kdump(t, filtered, func(k *testimage.Kdump) { k.Narrow, k.Packed, k.Compress = true, true, testimage.Mixed }), filtered, target.Options{}},
-		{"an old diskdump", m.kdump(t, filtered, func(k *testimage.Kdump) { k.DiskDump, k.Version, k.SizeZero, k.Compress = true, 1, true, testimage.None }), filtered, target.Options{}},
+		{"an old diskdump", m.kdump(t, filtered, func(k *testimage.Kdump) {
+			k.DiskDump, k.Version, k.SizeZero, k.Compress = true, 1, true, testimage.None
+		}), filtered, target.Options{}},
 		{"elf of a small machine", m.vmcore(t, cut, func(v *testimage.VMCore) { v.Narrow = true }), cut, target.Options{}},
 		{"elf of a big-endian machine", m.vmcore(t, cut, func(v *testimage.VMCore) { v.BigEndian, v.Extended, v.Shuffle = true, true, 1 }), cut, target.Options{}},
 		{"lime, and avml", func(f *os.File) error { return m.memory(t, holes).LiMETo(f, testimage.LiMEOptions{}) }, holes, target.Options{}},

@@ -23,6 +23,7 @@ const (
 	flatHead       = 4096 // bytes before the first record
 	flatRecordHead = 16
 	flatMostOff    = 1 << 48
+	flatReach      = 1024 // times its own length is what a stream can hold, and 1 MiB: the rest are zeros
 	flatMost       = 1 << 28 // records
 )
 
@@ -87,6 +88,9 @@ func unwrapFlat(src *source) (*source, error) {
 // if it does not.
 func (f *flat) scan() (lost *remora.FormatError, err error) {
 	w := flatWindow{src: f.src}
+	// What a file can claim is bounded by its length, so that of a stream's contents must
+	// be bounded too.
+	reach := int64(min(1<<20+flatReach*uint64(f.src.size), flatMostOff-1))
 	for at := int64(flatHead); ; {
 		head, err := w.read(at)
 		if err != nil {
@@ -103,10 +107,10 @@ func (f *flat) scan() (lost *remora.FormatError, err error) {
 			return f.src.bad(at, remora.ErrTruncated, "a record or the end record of a flattened stream", "zeros"), nil
 		case at > flatMostOff:
 			return nil, f.src.bad(at, remora.ErrCorrupt, "a stream of at most 2^48 bytes", "more")
-		case off < 0 || off > flatMostOff:
-			return nil, f.src.bad(at, remora.ErrCorrupt, "a record's offset from 0 to 2^48, or -1 and the size -1", fmt.Sprint(off))
-		case size < 0 || size > flatMostOff-off:
-			return nil, f.src.bad(at+8, remora.ErrCorrupt, "a record's size that ends at 2^48 at most", fmt.Sprint(size))
+		case off < 0 || off > reach:
+			return nil, f.src.bad(at, remora.ErrCorrupt, fmt.Sprintf("a record's offset from 0 to 0x%x, or -1 and the size -1", reach), fmt.Sprint(off))
+		case size < 0 || size > reach-off:
+			return nil, f.src.bad(at+8, remora.ErrCorrupt, fmt.Sprintf("a record's size that ends at 0x%x at most", reach), fmt.Sprint(size))
 		case len(f.pieces) >= flatMost:
 			return nil, f.src.bad(at, remora.ErrCorrupt, fmt.Sprintf("at most %d records", flatMost), "more")
 		}

@@ -137,7 +137,8 @@ func TestFlatDamage(t *testing.T) {
 		{"negative size", record(5, -1), second + 8, remora.ErrCorrupt},
 		{"far offset", record(1<<62, 1), second, remora.ErrCorrupt},
 		{"far size", record(1, 1<<63-1), second + 8, remora.ErrCorrupt},
-		{"far end", record(1<<48, 1), second + 8, remora.ErrCorrupt},
+		{"far end", record(1<<48, 1), second, remora.ErrCorrupt},
+		{"beyond all reach", record(10<<20, 1), second, remora.ErrCorrupt},
 	} {
 		_, err := unwrapFlat(kdumpFile("stream", tc.b))
 		var bad *remora.FormatError

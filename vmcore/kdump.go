@@ -183,7 +183,7 @@ func (k *kdump) run(a remora.Addr) Run {
 	set, end, err := k.saved.span(ctx, pfn)
 	switch {
 	case err != nil:
-		r.Err, end = err, min((pfn/rankGroup+1)*rankGroup, k.head.maxPFN)
+		r.Err, end = err, k.saved.lostTo(pfn)
 	case set:
 		end = k.savedRun(ctx, &r, pfn, end)
 	default:
@@ -198,7 +198,7 @@ func (k *kdump) unsavedRun(ctx context.Context, r *Run, pfn, end uint64) uint64 
 	ram, ramEnd, err := k.ram.span(ctx, pfn)
 	if err != nil {
 		r.Err = err
-		return min(end, (pfn/rankGroup+1)*rankGroup)
+		return min(end, k.ram.lostTo(pfn))
 	}
 	r.Err = remora.ErrHole
 	if ram {

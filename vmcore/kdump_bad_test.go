@@ -278,27 +278,22 @@ func TestKdumpExplainAbsent(t *testing.T) {
 // FuzzKdump changes a small image: whatever comes of it, there is no panic, and what is
 // reported has a place.
 func FuzzKdump(f *testing.F) {
-	for i := range 4 {
+	var images [4][]byte
+	for i := range images {
 		k := smallKdump()
 		k.Compress = testimage.Methods()[1+i]
 		k.Version = 6 - i
 		k.Narrow, k.BigEndian = i&1 != 0, i&2 != 0
-		b := k.Bytes()
-		for _, at := range []int{0, 8, 420, 440, 4096, 4136, 8192, 12288, 16384, 16400, len(b) - 1} {
+		images[i] = k.Bytes()
+		for _, at := range []int{0, 8, 420, 440, 4096, 4136, 8192, 12288, 16384, 16400, len(images[i]) - 1} {
 			f.Add(uint8(i), uint32(at), []byte{1})
 		}
 	}
 	f.Fuzz(func(t *testing.T, which uint8, at uint32, change []byte) {
-		k := smallKdump()
-		i := int(which % 4)
-		k.Compress = testimage.Methods()[1+i]
-		k.Version = 6 - i
-		k.Narrow, k.BigEndian = i&1 != 0, i&2 != 0
-		b := k.Bytes()
-		for j, x := range change {
-			b[(int(at)+j)%len(b)] ^= x
+		b := bytes.Clone(images[which%4])
+		for i, x := range change {
+			b[(uint64(at)+uint64(i))%uint64(len(b))] ^= x
 		}
-		b = b[:len(b)-int(which/4)%64]
-		surviveKdump(t, "fuzz", b)
+		surviveKdump(t, "fuzz", b[:len(b)-int(which/4)%64])
 	})
 }

@@ -31,11 +31,15 @@ type rankBits struct {
 	off int64
 	n   uint64 // bits
 
-	built   atomic.Int64 // regions that are known; they do not change any more
-	mu      sync.Mutex   // for what follows, and to build
-	regions []rankPiece
-	kept    int
+	built  atomic.Int64 // regions that are known; they do not change any more
+	mu     sync.Mutex   // for what follows, and to build
+	pieces []*rankPieces
+	kept   int
 }
+
+// rankPieces are regions that follow one another. They are made when they are needed: a
+// header can claim a million of regions.
+type rankPieces [256]rankPiece
 
 // rankPiece is a region. A uniform one has no ranks.
 type rankPiece struct {
@@ -58,7 +62,12 @@ func (b *rankBits) piece(ctx context.Context, r int64) (*rankPiece, error) {
 			return nil, err
 		}
 	}
-	return &b.regions[r], nil
+	return b.at(r), nil
+}
+
+// at gives region r, which is known or about to be.
+func (b *rankBits) at(r int64) *rankPiece {
+	return &b.pieces[r/int64(len(rankPieces{}))][r%int64(len(rankPieces{}))]
 }
 
 // length is how many bits region r has.
@@ -67,8 +76,8 @@ func (b *rankBits) length(r int64) uint64 { return min(rankRegion, b.n-uint64(r)
 func (b *rankBits) build(ctx context.Context, last int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.regions == nil {
-		b.regions = make([]rankPiece, (b.n+rankRegion-1)/rankRegion)
+	if b.pieces == nil {
+		b.pieces = make([]*rankPieces, b.n/(rankRegion*uint64(len(rankPieces{})))+1)
 	}
 	buf := rankBuffers.Get().(*[rankRegion / 8]byte)
 	defer rankBuffers.Put(buf)
@@ -94,9 +103,12 @@ func (b *rankBits) buildPiece(r int64, buf *[rankRegion / 8]byte) error {
 		raw[len(raw)-1] &= 1<<rest - 1
 	}
 	clear(buf[len(raw):])
-	p := &b.regions[r]
+	if i := r / int64(len(rankPieces{})); b.pieces[i] == nil {
+		b.pieces[i] = new(rankPieces)
+	}
+	p := b.at(r)
 	if r > 0 {
-		p.base = b.regions[r-1].base + uint64(b.regions[r-1].set)
+		p.base = b.at(r-1).base + uint64(b.at(r-1).set)
 	}
 	groups := int((n + rankGroup - 1) / rankGroup)
 	var ranks [rankRegion / rankGroup]uint32
@@ -178,6 +190,15 @@ func (b *rankBits) look(ctx context.Context, i uint64) (set bool, rank uint64, e
 	w := binary.LittleEndian.Uint64(raw[word:])
 	rank = p.base + uint64(p.ranks[g]) + uint64(ones(raw[:word])) + uint64(bits.OnesCount64(w&(1<<(i%64)-1)))
 	return w>>(i%64)&1 != 0, rank, nil
+}
+
+// lostTo gives the end of a run of bits that cannot be read, as bit i cannot: all of them
+// where the file ends before, and some where it could not be read.
+func (b *rankBits) lostTo(i uint64) uint64 {
+	if b.off+int64(i/rankRegion*(rankRegion/8)) >= b.src.size-rankRegion/8 {
+		return b.n
+	}
+	return min((i/rankRegion+1)*rankRegion, b.n)
 }
 
 // span gives bit i, which must lie within n, and the end of a run of bits like it:

@@ -72,8 +72,8 @@ func TestRank(t *testing.T) {
 				t.Fatalf("all %d bits: %v, %d, %v", n, set, rank, err)
 			}
 			size := 0
-			for _, p := range b.regions {
-				size += 4 * len(p.ranks)
+			for r := range b.built.Load() {
+				size += 4 * len(b.at(r).ranks)
 			}
 			if n >= 1<<20 && size > int(n/8/16) {
 				t.Errorf("%d bytes of ranks for %d of bitmap", size, n/8)

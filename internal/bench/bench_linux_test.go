@@ -40,7 +40,7 @@ func TestRowsRun(t *testing.T) {
 	if err := run(&out, p, 10, time.Millisecond, "8 bytes"); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(out.String(), "\n8 bytes"); n != 7 {
+	if n := strings.Count("\n"+out.String(), "\n8 bytes"); n != 7 {
 		t.Errorf("%d rows in\n%s", n, out.String())
 	}
 }

@@ -151,20 +151,23 @@ func opens(path string, a remora.Addr, n int) error {
 	return nil
 }
 
+// readings opens an image, and picks what is read of it: large ranges and words.
+func (b *images) readings(path string) (m *vmcore.Image, held *content, long, words *reading, err error) {
+	if m, err = b.image(path, nil); err != nil {
+		return
+	}
+	if held, err = saved(m); err != nil {
+		return
+	}
+	if long, err = b.ranges(path, held.spread(), request); err != nil {
+		return
+	}
+	words, err = b.ranges(path, b.scatter(held, manyWords), word)
+	return
+}
+
 func (b *images) elfRows() ([]row, error) {
-	m, err := b.image(b.elf, nil)
-	if err != nil {
-		return nil, err
-	}
-	held, err := saved(m)
-	if err != nil {
-		return nil, err
-	}
-	long, err := b.ranges(b.elf, held.spread(), request)
-	if err != nil {
-		return nil, err
-	}
-	words, err := b.ranges(b.elf, b.scatter(held, manyWords), word)
+	m, _, long, words, err := b.readings(b.elf)
 	if err != nil {
 		return nil, err
 	}
@@ -176,23 +179,11 @@ func (b *images) elfRows() ([]row, error) {
 }
 
 func (b *images) zlibRows() ([]row, error) {
-	m, err := b.image(b.zlib, nil)
+	m, held, long, words, err := b.readings(b.zlib)
 	if err != nil {
 		return nil, err
 	}
 	small, err := b.image(b.zlib, &vmcore.Options{CacheBytes: 4 << 20}) // as much as libkdumpfile keeps
-	if err != nil {
-		return nil, err
-	}
-	held, err := saved(m)
-	if err != nil {
-		return nil, err
-	}
-	long, err := b.ranges(b.zlib, held.spread(), request)
-	if err != nil {
-		return nil, err
-	}
-	words, err := b.ranges(b.zlib, b.scatter(held, manyWords), word)
 	if err != nil {
 		return nil, err
 	}

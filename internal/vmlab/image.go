@@ -21,10 +21,10 @@ type Format string
 // What QEMU writes. Its kdump images are flattened. Not every QEMU has each codec.
 const (
 	ELF         Format = "elf"
-	ELFPaging   Format = "elf-paging" // not of a machine with more than 1 GiB
+	ELFPaging   Format = "elf-paging" // of amd64, with at most 1 GiB of memory
 	KdumpZlib   Format = "kdump-zlib"
-	KdumpLZO    Format = "kdump-lzo"    // as ELFPaging
-	KdumpSnappy Format = "kdump-snappy" // as ELFPaging
+	KdumpLZO    Format = "kdump-lzo"    // with at most 1 GiB
+	KdumpSnappy Format = "kdump-snappy" // the same
 )
 
 // RAM is the file that was the guest's memory: About.RAM says where what is in it.
@@ -96,7 +96,10 @@ func (l *Lab) derived(f Format) string {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		return asVmcore(l.Dump(ELF), dir+"/dump", l.Truth())
+		if err := asVmcore(l.Dump(ELF), dir+"/dump", l.Truth()); err != nil {
+			return err
+		}
+		return dig(ctx, dir+"/dump")
 	})
 	if err != nil {
 		l.t.Fatalf("vmlab: %s: %s: %v", l.Machine, f, err)

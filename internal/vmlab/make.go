@@ -45,18 +45,20 @@ func (r *recipe) makeMoment(ctx context.Context, dir string) error {
 	if err := l.guest.qmp.Execute(ctx, "query-dump-guest-memory-capability", nil, &able); err != nil {
 		return err
 	}
-	for _, d := range r.machine.formats() {
+	for _, d := range r.formats() {
 		if !slices.Contains(able.Formats, d.format) {
 			continue // QEMU can be built without a codec
 		}
 		if err := l.guest.dump(ctx, dir+"/"+string(d.name), d.format, d.paging); err != nil {
 			return fmt.Errorf("dump %s: %w", d.name, err)
 		}
+		if d.format == "elf" {
+			if err := dig(ctx, dir+"/"+string(d.name)); err != nil {
+				return err
+			}
+		}
 	}
-	if err := os.Remove(dir + "/initrd"); err != nil {
-		return err
-	}
-	return dig(ctx, dir+"/"+string(ELF))
+	return os.Remove(dir + "/initrd")
 }
 
 // dig gives back the disk that pages of zeros take, where the tool for it is.
@@ -75,14 +77,16 @@ type qemuDump struct {
 }
 
 // formats gives the images that QEMU makes of this machine. A large one is not written
-// out in each.
-func (m Machine) formats() []qemuDump {
+// out in each, and only of amd64 does QEMU walk the page tables.
+func (r *recipe) formats() []qemuDump {
 	all := []qemuDump{{ELF, "elf", false}, {KdumpZlib, "kdump-zlib", false}}
-	if m.mib() > 1024 {
+	if r.machine.mib() > 1024 {
 		return all
 	}
-	return append(all, qemuDump{ELFPaging, "elf", true}, qemuDump{KdumpLZO, "kdump-lzo", false},
-		qemuDump{KdumpSnappy, "kdump-snappy", false})
+	if r.kernel.Arch == "amd64" {
+		all = append(all, qemuDump{ELFPaging, "elf", true})
+	}
+	return append(all, qemuDump{KdumpLZO, "kdump-lzo", false}, qemuDump{KdumpSnappy, "kdump-snappy", false})
 }
 
 // trimTar cuts off what follows an archive.
