@@ -366,6 +366,10 @@ func TestBadFiles(t *testing.T) {
 			c.Notes = []testimage.Note{c.PRStatus(1, 0, make([]uint64, 32)...)}
 			c.Loads = []testimage.Load{{Addr: 0x80000000, Paddr: 0x80000000, Data: []byte("x")}}
 		}), remora.ErrUnrecognized},
+		"machine": {with(func(c *testimage.Core) {
+			c.Notes = []testimage.Note{c.PRStatus(1, 0, make([]uint64, 27)...)}
+			c.Loads = []testimage.Load{{Addr: 0x80000000, Paddr: 0x80000000, Data: []byte("x")}}
+		}), remora.ErrUnrecognized},
 		"kcore": {with(func(c *testimage.Core) {
 			c.Notes = append(c.Notes, testimage.Note{Name: "CORE", Type: 4, Desc: []byte("x")})
 			c.Loads = []testimage.Load{{Addr: 0xffff888000000000, Data: []byte("x")}}
