@@ -25,7 +25,9 @@ type Options struct {
 	// Parts are the other files of a split set, in any order.
 	Parts []string
 
-	// Write opens for writing in place, which ELF, LiME and raw images can do.
+	// Write opens for writing in place, which ELF, LiME and raw images can do. To
+	// change another, lay a compose.Overlay over it, and have Write make an image of
+	// that: see Content.
 	Write bool
 
 	// ZeroExcluded reads what the maker of the image left out as zeros.
