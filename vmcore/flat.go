@@ -23,7 +23,7 @@ const (
 	flatHead       = 4096 // bytes before the first record
 	flatRecordHead = 16
 	flatMostOff    = 1 << 48
-	flatReach      = 1024 // times its own length is what a stream can hold, and 1 MiB: the rest are zeros
+	flatReach      = 1024    // times its own length is what a stream can hold, and 1 MiB: the rest are zeros
 	flatMost       = 1 << 28 // records
 )
 
