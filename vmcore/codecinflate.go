@@ -30,11 +30,12 @@ type inflater struct {
 	dist   [distSize]uint32
 	isLast bool
 
-	ready       bool // the next four are made: they never change
-	fixedLit    [litSize]uint32
-	fixedDist   [distSize]uint32
+	ready       bool // the next two are made: they never change
 	litEntries  [maxSymbols]uint32
 	distEntries [maxDistSymbols]uint32
+	fixed       bool // and these
+	fixedLit    [litSize]uint32
+	fixedDist   [distSize]uint32
 
 	sorted [maxSymbols]uint16
 	lens   [maxSymbols + maxDistSymbols + 138]uint8
@@ -77,7 +78,11 @@ func (f *inflater) zlib(dst, src []byte) error {
 		return errInflateHeader
 	}
 	f.src, f.dst, f.out, f.pos, f.bits, f.have, f.isLast = src, dst, 0, 2, 0, 0, false
-	f.prepare()
+	if !f.ready {
+		setLitEntries(&f.litEntries)
+		setDistEntries(&f.distEntries)
+		f.ready = true
+	}
 	err := f.blocks()
 	f.src, f.dst = nil, nil
 	if err != nil {
@@ -108,6 +113,7 @@ func (f *inflater) blocks() error {
 		case 0:
 			err = f.stored()
 		case 1:
+			f.fixedCodes()
 			err = f.block(&f.fixedLit, &f.fixedDist)
 		case 2:
 			if err = f.codes(); err == nil {
@@ -232,13 +238,11 @@ func (f *inflater) codes() error {
 	return nil
 }
 
-// prepare makes the tables that are the same for all streams, once.
-func (f *inflater) prepare() {
-	if f.ready {
+// fixedCodes makes the tables of the fixed codes, once.
+func (f *inflater) fixedCodes() {
+	if f.fixed {
 		return
 	}
-	setLitEntries(&f.litEntries)
-	setDistEntries(&f.distEntries)
 	lens := f.lens[:maxSymbols]
 	for i := range lens {
 		switch {
@@ -257,5 +261,5 @@ func (f *inflater) prepare() {
 		lens[i] = 5
 	}
 	f.table(f.fixedDist[:], lens[:maxDistSymbols], f.distEntries[:], distBits)
-	f.ready = true
+	f.fixed = true
 }

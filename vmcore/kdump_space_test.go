@@ -103,10 +103,10 @@ func TestKdumpSpace(t *testing.T) {
 
 // TestKdumpSpaceShapes holds the shapes of files against the contract, a part each.
 func TestKdumpSpaceShapes(t *testing.T) {
-	for _, seed := range []uint64{1, 9, 45, 25, 5, 41} { // versions 1 to 6, in all kinds of headers
+	for _, seed := range []uint64{1, 25, 41} { // versions 1, 4 and 6, wide and narrow, in both byte orders
 		k, files := randomKdump(seed)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			testKdumpSpace(t, k, seed+1, &Options{CacheBytes: int(seed%3) << 16}, files...)
+			testKdumpSpace(t, k, seed+1, nil, files...)
 		})
 	}
 	for i, method := range testimage.Methods() {
