@@ -70,7 +70,7 @@ func writeVmcore(out io.WriteSeeker, in io.ReaderAt, notes []byte, loads []elf.P
 	at := (notesAt + uint64(len(notes)) + page - 1) &^ (page - 1)
 	var head bytes.Buffer
 	e := elf.Header64{Type: uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: headSize,
-		Ehsize: headSize, Phentsize: progSize, Phnum: uint16(len(loads) + 2)}
+		Ehsize: headSize, Phentsize: progSize, Phnum: uint16(len(loads) + 1)}
 	copy(e.Ident[:], elf.ELFMAG+string([]byte{byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}))
 	binary.Write(&head, le, e)
 	binary.Write(&head, le, elf.Prog64{Type: uint32(elf.PT_NOTE), Off: notesAt, Filesz: uint64(len(notes)), Memsz: uint64(len(notes))})
