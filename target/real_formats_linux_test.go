@@ -62,12 +62,13 @@ func (m *moment) compare(t *testing.T, img *vmcore.Image) pages {
 	for i := range all {
 		all[i] = remora.ErrHole
 	}
+	buffers := make([]byte, 2*chunk)
 	for r, err := range img.Runs(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r.Err == nil {
-			m.compareRun(t, img, r)
+			m.compareRun(t, img, r, buffers[:chunk], buffers[chunk:])
 		}
 		for at := uint64(r.Start) / page; at < uint64(len(all)) && at <= uint64(r.Last())/page; at++ {
 			whole := at*page >= uint64(r.Start) && at*page+page-1 <= uint64(r.Last())
@@ -88,11 +89,12 @@ func (m *moment) compare(t *testing.T, img *vmcore.Image) pages {
 	return all
 }
 
-// compareRun holds a run that an image has against the guest's memory.
-func (m *moment) compareRun(t *testing.T, img *vmcore.Image, r vmcore.Run) {
+// chunk is how much is read and compared at a time, in bytes.
+const chunk = 1 << 20
+
+// compareRun holds a run that an image has against the guest's memory, by two buffers.
+func (m *moment) compareRun(t *testing.T, img *vmcore.Image, r vmcore.Run, got, want []byte) {
 	t.Helper()
-	const chunk = 4 << 20
-	got, want := make([]byte, chunk), make([]byte, chunk)
 	for at := r.Start; ; {
 		n := min(chunk, uint64(r.Last()-at)+1)
 		_, size, ok := m.at(at)
