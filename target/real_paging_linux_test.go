@@ -211,6 +211,11 @@ func (m *moment) testSelf(t *testing.T, f vmlab.Format) {
 	if names, err := k.Uname(t.Context()); err != nil || names[2] != release || k.VMCoreInfo().Release() != release {
 		t.Errorf("%s: uname %q (%v), OSRELEASE %q, want %q", f, names, err, k.VMCoreInfo().Release(), release)
 	}
+	high := m.About.RAM[len(m.About.RAM)-1].Start
+	va, ok := m.Truth().DirectMap(high)
+	if l, err := k.Layout(t.Context()); err != nil || !ok || !l.Direct || uint64(l.DirectBase)+high != va {
+		t.Errorf("%s: memory is mapped from %v on (%v); by /proc/kcore 0x%x is at 0x%x", f, l.DirectBase, err, high, va)
+	}
 	if img.Meta().VMCoreInfo == nil {
 		return
 	}
