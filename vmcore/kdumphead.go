@@ -75,7 +75,7 @@ func isKdump(b []byte) bool {
 // those of the four that fit; where none does, the error is that of the best.
 func readKdumpHead(src *source) (*kdumpHead, error) {
 	var b [kdumpHeadBytes]byte
-	n, err := src.readSome(b[:], 0)
+	n, err := src.readSome(b[:], 0, anImage)
 	if err != nil {
 		return nil, err
 	}

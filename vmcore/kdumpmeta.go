@@ -111,10 +111,7 @@ func (p *kdumpPart) blob(b *kdumpBlob, most int64) ([]byte, error) {
 		return nil, err
 	}
 	raw := make([]byte, b.size)
-	if n, err := p.src.readSome(raw, int64(b.off)); err != nil || n < len(raw) {
-		if err == nil {
-			err = p.src.cut(int64(b.off)+int64(n), b.name)
-		}
+	if err := p.src.fill(raw, int64(b.off), b.name); err != nil {
 		return nil, err
 	}
 	return raw, nil
