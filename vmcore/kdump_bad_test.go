@@ -81,6 +81,7 @@ func surviveKdump(t *testing.T, name string, files ...[]byte) {
 // TestKdumpHostile gives each field of the headers and of a descriptor each of the
 // hostile numbers, in all shapes of headers.
 func TestKdumpHostile(t *testing.T) {
+	n := 0
 	for _, shape := range []int{0, 3, 5, 6} {
 		k := smallKdump()
 		k.BigEndian, k.Narrow, k.Packed = shape&1 != 0, shape&2 != 0, shape&4 != 0
@@ -96,6 +97,9 @@ func TestKdumpHostile(t *testing.T) {
 		for _, f := range append(l.Fields, testimage.Field{Name: "offset", Off: d, Size: 8}, testimage.Field{Name: "size", Off: d + 8, Size: 4},
 			testimage.Field{Name: "flags", Off: d + 12, Size: 4}) {
 			for _, v := range hostile {
+				if n++; RaceEnabled && n%5 != 0 { // other numbers for each field
+					continue
+				}
 				surviveKdump(t, fmt.Sprintf("shape %d, %s = %#x", shape, f.Name, v), patched(whole, f, v, k.BigEndian))
 			}
 		}
@@ -158,6 +162,9 @@ func TestKdumpHeaderErrors(t *testing.T) {
 // TestKdumpCut cuts files off at the borders of all that they hold, and beside them.
 func TestKdumpCut(t *testing.T) {
 	for _, version := range []int{0, 3, 6} {
+		if RaceEnabled && version == 3 {
+			continue
+		}
 		k := smallKdump()
 		k.Version = version
 		k.EraseInfo = []byte("erase")
