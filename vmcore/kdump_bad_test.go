@@ -190,6 +190,38 @@ func TestKdumpCut(t *testing.T) {
 	}
 }
 
+// TestKdumpCutProblem: what was cut off is said of when it is opened, by the offset and the
+// end, wherever in the descriptors or the data the end is.
+func TestKdumpCutProblem(t *testing.T) {
+	zeroFirst := testimage.NewKdump(&testimage.Physical{}) // as makedumpfile has it, and QEMU
+	for pfn := range uint64(300) {
+		zeroFirst.Mem.Set(pfn, []byte(fmt.Sprint(pfn))[:min(pfn, 1)])
+	}
+	data := uint64(zeroFirst.Layout().Data)
+	zeroFirst.Desc = func(pfn uint64, d *testimage.Desc) {
+		if pfn < 2 {
+			d.Off = data + (1-pfn)*4096
+		}
+	}
+	old, big := smallKdump(), smallKdump()
+	old.Version, big.BigEndian = 1, true
+	for name, k := range map[string]*testimage.Kdump{"small": smallKdump(), "old": old, "big-endian": big, "zero page first": zeroFirst} {
+		k.NotesLast = false
+		k.VMCoreInfo = nil
+		l, b := k.Layout(), k.Bytes()
+		if bad := mustKdump(t, nil, b).Meta().Problems; len(bad) != 0 {
+			t.Errorf("%s: %v", name, bad)
+		}
+		for n := l.Descs + 1; n < l.End; n += max(1, (l.End-l.Descs)/64) {
+			bad := mustKdump(t, nil, b[:n]).Meta().Problems
+			var e *remora.FormatError
+			if len(bad) != 1 || !errors.As(bad[0], &e) || e.Err != remora.ErrTruncated || e.Want == "" || e.Got != fmt.Sprintf("the end of the file at 0x%x", n) {
+				t.Errorf("%s: cut off at 0x%x: %v", name, n, bad)
+			}
+		}
+	}
+}
+
 // cutReads reads the pages of an image that was cut off at n: those whose descriptor and
 // data are there are right, the others lost.
 func cutReads(t *testing.T, name string, m *Image, k *testimage.Kdump, l *testimage.KdumpLayout, n int64) {

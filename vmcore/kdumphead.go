@@ -22,6 +22,7 @@ const (
 	kdumpHeadBytes = 512     // of the main header, without the task pointers behind it
 	kdumpUnameLen  = 65      // bytes of each name
 	kdumpDescSize  = 24      // bytes of a page descriptor
+	kdumpMaxData   = 1 << 56 // bytes: where no file has data any more
 )
 
 // The bits of the status and of the flags of a page. Some are of the status only.

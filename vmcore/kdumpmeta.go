@@ -141,6 +141,10 @@ func (k *kdump) foresee(parts []*kdumpPart) {
 			k.problems = append(k.problems, p.src.cut(p.src.size, fmt.Sprintf("headers and bitmaps up to 0x%x", end)))
 		} else if p.src.lost != nil {
 			k.problems = append(k.problems, p.src.lost)
+		} else if p.start < p.end {
+			if err := k.cutOff(p); err != nil {
+				k.ends = append(k.ends, err)
+			}
 		}
 	}
 	for _, gap := range k.gaps() {
@@ -193,7 +197,7 @@ func (k *kdump) describe(m *Meta) {
 		})
 	}
 	m.Codecs, m.Flags = statusNames(status)
-	m.Notes, m.Problems = k.notes, k.problems
+	m.Notes, m.Problems = k.notes, slices.Concat(k.problems, k.ends)
 	m.CPUs = cpusOf(k.notes, h.order, m.Machine)
 	m.PhysBase, m.HasBase = h.sub.physBase, h.version >= 1
 	// VMCOREINFO knows better: QEMU names no release, takes blocks of 64 KiB on arm64
