@@ -94,8 +94,8 @@ func TestHostileNotes(t *testing.T) {
 		value   uint32
 		problem string
 	}{
-		"huge name":       {at: 0, value: 1<<32 - 1, problem: "want a note with a name of 4294967295 and a descriptor of 336 bytes, found the end of the segment at 0x"},
-		"huge descriptor": {at: 4, value: 1<<32 - 1, problem: "want a note with a name of 5 and a descriptor of 4294967295 bytes, found the end of the segment at 0x"},
+		"huge name":       {at: 0, value: 1<<32 - 1, problem: "want a note with a name of 4294967295 and a descriptor of 336 bytes, found the end of the notes at 0x"},
+		"huge descriptor": {at: 4, value: 1<<32 - 1, problem: "want a note with a name of 5 and a descriptor of 4294967295 bytes, found the end of the notes at 0x"},
 		"long name":       {at: 0, value: 300, problem: "want a note's name of at most 256 bytes, found 300"},
 		"no head of NT_FILE": {notes: func(c *testimage.Core) []testimage.Note {
 			return []testimage.Note{{Name: "CORE", Type: 0x46494c45, Desc: make([]byte, 15)}}

@@ -60,8 +60,9 @@
 // while it is open; one that is cut off all the same gives ErrTruncated from its new end
 // on, mapped or not, and never a signal.
 //
-// Of a kdump-compressed image opening reads the headers and the notes, and of a split set
-// some pieces of the bitmaps, to compare them. The first read of a page reads the bitmaps up
+// Of a kdump-compressed image opening reads the headers and the notes, a few page descriptors
+// to see whether the file was cut off, which Meta.Problems says then, and of a split set some
+// pieces of the bitmaps, to compare them. The first read of a page reads the bitmaps up
 // to its place, once. What is kept of a bitmap are ranks, a 32nd of its size at most, and up
 // to 8 MiB of its bits; what is all alike in a run of 2^20 pages takes nothing. Opening a
 // flattened stream reads the header of each record, and keeps 16 bytes for it.

@@ -56,7 +56,7 @@ type flat struct {
 // without an end gives what there is, and its source says that the rest is lost.
 func unwrapFlat(src *source) (*source, error) {
 	var head [32]byte
-	n, err := src.readSome(head[:], 0)
+	n, err := src.readSome(head[:], 0, anImage)
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +342,7 @@ func (w *flatWindow) read(off int64) ([]byte, error) {
 		} else if jump := off - w.last; jump < 8<<10 {
 			size = len(w.buf)
 		}
-		n, err := w.src.readSome(w.buf[:size], off)
+		n, err := w.src.readSome(w.buf[:size], off, "a record of a flattened stream")
 		if err != nil && n < flatRecordHead {
 			return nil, err
 		}

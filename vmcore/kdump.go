@@ -15,7 +15,8 @@ import (
 // kdump is a kdump-compressed image (makedumpfile, QEMU; diskdump in old times), in one
 // file or in the parts of a split set.
 //
-// Opening reads the headers, the notes and VMCOREINFO. The bitmaps are read when a page
+// Opening reads the headers, the notes, VMCOREINFO and a few page descriptors, which tell
+// whether the file was cut off. The bitmaps are read when a page
 // is first asked for (see rankBits), page descriptors for each page. Inflated pages are
 // kept in a pageCache; runs of whole pages go past it, straight to the caller, and are
 // inflated on all processors.
@@ -38,6 +39,7 @@ type kdump struct {
 	notes    []Note
 	info     []byte
 	problems []error
+	ends     []error // problems too, which a check finds again with the pages
 }
 
 // kdumpPart is one file.

@@ -28,6 +28,9 @@ func checked(t *testing.T, files ...[]byte) []*remora.FormatError {
 // TestCheckSound: sound images of all shapes have no damage.
 func TestCheckSound(t *testing.T) {
 	for seed := range uint64(28) {
+		if RaceEnabled && seed%3 != 0 {
+			continue
+		}
 		k, files := randomKdump(seed)
 		lost := false
 		for _, page := range k.Mem.Pages {
@@ -152,7 +155,7 @@ func damages() []damage {
 		{"VMCOREINFO elsewhere", lies(map[string]uint64{"offset_vmcoreinfo": 0x2000}), nil, nil, func([]byte, *testimage.KdumpLayout) int64 { return 0x2000 }, c, "a line KEY=VALUE of VMCOREINFO", `"\x`},
 		{"notes past the end", lies(map[string]uint64{"offset_note": 1 << 40}), nil, nil, atField("offset_note"), cut, "notes within the end of the file at 0x", "0x3c bytes at 0x10000000000"},
 		{"a damaged note", nil, func(b []byte, l *testimage.KdumpLayout) { b[l.Notes+4] = 0xff }, nil, func(_ []byte, l *testimage.KdumpLayout) int64 { return l.Notes }, c,
-			"a note within the 60 bytes that are left", "a name of 11 and a descriptor of 255 bytes"},
+			"a note with a name of 11 and a descriptor of 255 bytes", "the end of the notes at 0x"},
 		{"erase info past the end", lies(map[string]uint64{"offset_eraseinfo": 1 << 40, "size_eraseinfo": 5}), nil, nil, atField("offset_eraseinfo"), cut, "erase info within the end of the file at 0x", "0x5 bytes at 0x10000000000"},
 		{"no end record", nil, nil, func(b []byte) []byte { return testimage.Flatten(b, testimage.FlatOptions{NoEnd: true}) },
 			func(b []byte, _ *testimage.KdumpLayout) int64 { return int64(len(b)) }, cut, "a record or the end record of a flattened stream", "the end of the file at 0x"},

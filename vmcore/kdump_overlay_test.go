@@ -17,17 +17,18 @@ import (
 // TestKdumpSpaceOverlay writes to a compressed image in the way there is: to a layer over
 // it.
 func TestKdumpSpaceOverlay(t *testing.T) {
-	k := largeKdump()
+	k := testimage.NewKdump(testimage.Random(60, 4096, 25))
+	file := k.Bytes()
 	areas := kdumpAreas(k.Mem)
 	for i := range areas {
 		if areas[i].Data != nil {
 			areas[i].Fault = nil
 		}
 	}
-	want := kdumpContract(k, 0)
+	want := kdumpContract(k, 60)
 	want.Info.Writable = true
 	memtest.TestSpace(t, func(t testing.TB) memtest.Fixture {
-		m, err := openKdumpFiles(nil, k.Bytes())
+		m, err := openKdumpFiles(nil, file)
 		if err != nil {
 			t.Fatal(err)
 		}

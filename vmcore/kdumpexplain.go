@@ -76,23 +76,6 @@ func (k *kdump) diagnose(ctx context.Context, pfn uint64) *remora.FormatError {
 	return k.badData(c, p, &descs[0])
 }
 
-// failed is the error of n bytes at off that load did not give, for the cause err.
-func (s *source) failed(off, n int64, want string, err error) *remora.FormatError {
-	if errors.Is(err, remora.ErrTruncated) {
-		return s.cut(off, want)
-	}
-	if bad := (*remora.FormatError)(nil); errors.As(s.again(off, n), &bad) {
-		return bad
-	}
-	return s.bad(off, err, want, err.Error())
-}
-
-// again reads n bytes at off once more, for what reading says.
-func (s *source) again(off, n int64) error {
-	_, err := s.readSome(make([]byte, n), off)
-	return err
-}
-
 // badDesc says what is wrong with a descriptor, nil if nothing is. It is judge in words.
 func (k *kdump) badDesc(p *kdumpPart, d *kdumpDesc) *remora.FormatError {
 	block := uint32(k.head.block)

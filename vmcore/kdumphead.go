@@ -22,6 +22,7 @@ const (
 	kdumpHeadBytes = 512     // of the main header, without the task pointers behind it
 	kdumpUnameLen  = 65      // bytes of each name
 	kdumpDescSize  = 24      // bytes of a page descriptor
+	kdumpMaxData   = 1 << 56 // bytes: where no file has data any more
 )
 
 // The bits of the status and of the flags of a page. Some are of the status only.
@@ -75,7 +76,7 @@ func isKdump(b []byte) bool {
 // those of the four that fit; where none does, the error is that of the best.
 func readKdumpHead(src *source) (*kdumpHead, error) {
 	var b [kdumpHeadBytes]byte
-	n, err := src.readSome(b[:], 0)
+	n, err := src.readSome(b[:], 0, anImage)
 	if err != nil {
 		return nil, err
 	}

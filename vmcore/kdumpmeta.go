@@ -3,7 +3,6 @@
 package vmcore
 
 import (
-	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
@@ -11,13 +10,13 @@ import (
 	"strings"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/elfcore"
 )
 
 // The most of what the sub header points to that is read.
 const (
 	kdumpMostInfo  = 1 << 20 // bytes; the kernel has a page for it
 	kdumpMostNotes = 16 << 20
-	kdumpMostName  = 256
 )
 
 // arm32 says that the first bit of the bitmap is the page at the physical base: makedumpfile
@@ -69,7 +68,7 @@ func (k *kdump) readBlobs(parts []*kdumpPart) {
 		if k.notes == nil {
 			raw, err := p.blob(&p.head.sub.notes, kdumpMostNotes)
 			if err == nil {
-				k.notes, err = parseNotes(p.src, int64(p.head.sub.notes.off), raw, p.head.order)
+				k.notes, err = notesIn(p.src, int64(p.head.sub.notes.off), raw, p.head.order)
 			}
 			if err != nil {
 				bad = append(bad, err)
@@ -112,36 +111,25 @@ func (p *kdumpPart) blob(b *kdumpBlob, most int64) ([]byte, error) {
 		return nil, err
 	}
 	raw := make([]byte, b.size)
-	if n, err := p.src.readSome(raw, int64(b.off)); err != nil || n < len(raw) {
-		if err == nil {
-			err = p.src.cut(int64(b.off)+int64(n), b.name)
-		}
+	if err := p.src.fill(raw, int64(b.off), b.name); err != nil {
 		return nil, err
 	}
 	return raw, nil
 }
 
-// parseNotes gives the ELF notes in raw, which lies at off of src. Names and descriptors
-// are padded to 4 bytes. It ends at the first that is damaged.
-func parseNotes(src *source, off int64, raw []byte, order binary.ByteOrder) ([]Note, error) {
+// notesIn gives the notes in raw, which lies at off of src, up to the first that is damaged
+// or all zeros, which is padding.
+func notesIn(src *source, off int64, raw []byte, order binary.ByteOrder) ([]Note, error) {
 	var all []Note
-	for at := uint64(0); uint64(len(raw))-at >= 12; {
-		b := raw[at:]
-		name, desc := uint64(order.Uint32(b)), uint64(order.Uint32(b[4:]))
-		if name == 0 && desc == 0 && order.Uint32(b[8:]) == 0 {
-			break // padding
+	for n, err := range elfcore.NotesIn(raw, off, order, src.name) {
+		if err != nil {
+			return all, src.placed(err)
 		}
-		n := Note{Type: order.Uint32(b[8:])}
-		body := 12 + (name+3)&^3
-		if name > kdumpMostName || body > uint64(len(b)) || desc > uint64(len(b))-body {
-			return all, src.bad(off+int64(at), remora.ErrCorrupt, fmt.Sprintf("a note within the %d bytes that are left", len(b)),
-				fmt.Sprintf("a name of %d and a descriptor of %d bytes", name, desc))
+		if n == (elfcore.Note{Off: n.Off}) {
+			break
 		}
-		n.Owner = string(bytes.TrimRight(b[12:12+name], "\x00"))
-		n.Offset, n.Size = off+int64(at+body), uint32(desc)
-		n.Desc = b[body : body+desc : body+desc]
-		all = append(all, n)
-		at += min(body+(desc+3)&^3, uint64(len(b)))
+		desc := raw[min(n.Off-off, int64(len(raw))):] // the padding of a last name may be cut off
+		all = append(all, Note{Owner: n.Owner, Type: n.Type, Offset: n.Off, Size: n.Size, Desc: desc[:n.Size:n.Size]})
 	}
 	return all, nil
 }
@@ -153,6 +141,10 @@ func (k *kdump) foresee(parts []*kdumpPart) {
 			k.problems = append(k.problems, p.src.cut(p.src.size, fmt.Sprintf("headers and bitmaps up to 0x%x", end)))
 		} else if p.src.lost != nil {
 			k.problems = append(k.problems, p.src.lost)
+		} else if p.start < p.end {
+			if err := k.cutOff(p); err != nil {
+				k.ends = append(k.ends, err)
+			}
 		}
 	}
 	for _, gap := range k.gaps() {
@@ -205,7 +197,7 @@ func (k *kdump) describe(m *Meta) {
 		})
 	}
 	m.Codecs, m.Flags = statusNames(status)
-	m.Notes, m.Problems = k.notes, k.problems
+	m.Notes, m.Problems = k.notes, slices.Concat(k.problems, k.ends)
 	m.CPUs = cpusOf(k.notes, h.order, m.Machine)
 	m.PhysBase, m.HasBase = h.sub.physBase, h.version >= 1
 	// VMCOREINFO knows better: QEMU names no release, takes blocks of 64 KiB on arm64
@@ -233,7 +225,7 @@ func (k *kdump) notesMachine() elf.Machine {
 		return elf.EM_NONE
 	}
 	for _, n := range k.notes {
-		if n.Owner != "CORE" || n.Type != 1 {
+		if n.Owner != "CORE" || n.Type != ntPRStatus {
 			continue
 		}
 		switch len(n.Desc) {

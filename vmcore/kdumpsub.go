@@ -59,12 +59,8 @@ func (h *kdumpHead) readSub(src *source) error {
 	}
 	var b [104]byte
 	size := kdumpSubLayoutOf(h.wide, true).size
-	n, err := src.readSome(b[:size], h.block)
-	if err != nil {
+	if err := src.fill(b[:size], h.block, fmt.Sprintf("a sub header of %d bytes", size)); err != nil {
 		return err
-	}
-	if n < size {
-		return src.cut(h.block+int64(n), fmt.Sprintf("a sub header of %d bytes", size))
 	}
 	l := kdumpSubLayoutOf(h.wide, true)
 	if !h.wide && h.version >= 3 {

@@ -161,7 +161,7 @@ func TestKdumpHuge(t *testing.T) {
 		t.Errorf("opening allocates %d bytes", n)
 	}
 	defer m.Close()
-	if calls, size := count.calls.Load(), count.bytes.Load(); calls > 6 || size > 8<<10 {
+	if calls, size := count.calls.Load(), count.bytes.Load(); calls > 8 || size > 16<<10 {
 		t.Errorf("opening makes %d reads of %d bytes", calls, size)
 	}
 	var wait sync.WaitGroup

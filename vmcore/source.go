@@ -14,6 +14,10 @@ import (
 )
 
 // source is a file, or what stands for one: the payload of a flattened stream.
+//
+// Memory and tables are read with read and load, whose errors are constants; failed puts
+// them into words when somebody asks. Headers are read with readSome and fill, whose errors
+// say what was wanted.
 type source struct {
 	name string // for messages
 	size int64  // bytes
@@ -47,6 +51,11 @@ func (s *source) placed(err error) error {
 		bad.Offset = s.place(bad.Offset)
 	}
 	return err
+}
+
+// cut is the error that what is wanted at off lies past the end of the file.
+func (s *source) cut(off int64, want string) *remora.FormatError {
+	return s.bad(off, remora.ErrTruncated, want, s.end())
 }
 
 // end says where the file ends, and why if that is known.
@@ -95,6 +104,60 @@ func (s *source) read(buf []byte, off int64) (int, error) {
 	return n, remora.ErrIO
 }
 
+// load fills buf from off, or gives the cause why it cannot, as read does.
+func (s *source) load(buf []byte, off int64) error {
+	if off < 0 || off > s.size || int64(len(buf)) > s.size-off {
+		return remora.ErrTruncated
+	}
+	for len(buf) > 0 {
+		n, err := s.read(buf, off)
+		if err != nil {
+			return err
+		}
+		buf, off = buf[n:], off+int64(n)
+	}
+	return nil
+}
+
+// failed says in words why load did not give n bytes at off, but cause. It reads them once
+// more, for what reading says.
+func (s *source) failed(off, n int64, want string, cause error) *remora.FormatError {
+	if errors.Is(cause, remora.ErrTruncated) {
+		return s.cut(off, want)
+	}
+	_, err := s.readSome(make([]byte, n), off, want)
+	if bad, ok := errors.AsType[*remora.FormatError](err); ok {
+		return bad
+	}
+	return s.bad(off, cause, want, cause.Error())
+}
+
+// readSome reads a header, or as much of it as lies before the end of the file. The error
+// is a *remora.FormatError with what reading said.
+func (s *source) readSome(buf []byte, off int64, want string) (int, error) {
+	if off < 0 || off >= s.size {
+		return 0, nil
+	}
+	buf = buf[:min(int64(len(buf)), s.size-off)]
+	n, err := s.r.ReadAt(buf, off)
+	if n == len(buf) || err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
+		return n, nil
+	}
+	return n, s.bad(off+int64(n), err, want, err.Error())
+}
+
+// fill reads a header that must be whole. The error is a *remora.FormatError.
+func (s *source) fill(buf []byte, off int64, want string) error {
+	if off < 0 || off > s.size || int64(len(buf)) > s.size-off {
+		return s.cut(min(max(off, 0), s.size), want)
+	}
+	n, err := s.readSome(buf, off, want)
+	if err == nil && n < len(buf) {
+		err = s.bad(off+int64(n), remora.ErrTruncated, want, "the end of the file, which has shrunk")
+	}
+	return err
+}
+
 // write writes a prefix of buf.
 func (s *source) write(buf []byte, off int64) (int, error) {
 	n, err := s.w.WriteAt(buf, off)
@@ -102,22 +165,6 @@ func (s *source) write(buf []byte, off int64) (int, error) {
 		return n, remora.ErrIO
 	}
 	return n, nil
-}
-
-// fill fills buf from off, for the reading of headers, and says what was wanted there if
-// that fails.
-func (s *source) fill(buf []byte, off int64, want string) error {
-	if off < 0 || off > s.size || int64(len(buf)) > s.size-off {
-		return s.bad(min(max(off, 0), s.size), remora.ErrTruncated, want, s.end())
-	}
-	n, err := s.r.ReadAt(buf, off)
-	switch {
-	case n == len(buf):
-		return nil
-	case err == nil || err == io.EOF:
-		return s.bad(off+int64(n), remora.ErrTruncated, want, "the end of the file, which has shrunk")
-	}
-	return s.bad(off+int64(n), err, want, err.Error())
 }
 
 // openFile opens a file of an image. What is no regular file is refused without opening

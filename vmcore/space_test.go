@@ -177,8 +177,14 @@ func elfShape(t *testing.T, v testimage.VMCore, writable bool, longest uint64) s
 	return s
 }
 
+// TestSpaceELF has the large runs. Under the race detector, TestSpaceELFWrite tries all else
+// to the full.
 func TestSpaceELF(t *testing.T) {
-	testSpace(t, elfShape(t, testimage.VMCore{Skew: 0x4dc, Notes: []testimage.Note{info()}}, false, large), 0)
+	part := uint64(0)
+	if vmcore.RaceEnabled {
+		part = 11
+	}
+	testSpace(t, elfShape(t, testimage.VMCore{Skew: 0x4dc, Notes: []testimage.Note{info()}}, false, large), part)
 }
 
 func TestSpaceELFWrite(t *testing.T) {

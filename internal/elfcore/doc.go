@@ -8,7 +8,8 @@
 // It is not debug/elf, which reads sections that a core need not have, refuses
 // files that real dumps are (segments past the end), and allocates by counts that
 // the file claims. Here every count is checked against the size of the file before
-// anything is allocated, and notes are indexed, not loaded.
+// anything is allocated, and notes are indexed, not loaded. NotesIn does the same for
+// notes that lie in a file of another format.
 //
 // # Errors
 //

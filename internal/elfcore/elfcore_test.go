@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -346,6 +347,41 @@ func TestSelf(t *testing.T) {
 		w := std.Progs[i].ProgHeader
 		if got := (elf.ProgHeader{Type: p.Type, Flags: p.Flags, Off: p.Off, Vaddr: p.Vaddr, Paddr: p.Paddr, Filesz: p.Filesz, Memsz: p.Memsz, Align: p.Align}); got != w {
 			t.Errorf("header %d: %+v, want %+v", i, got, w)
+		}
+	}
+}
+
+// TestNotesIn: notes of a file that is no ELF file, up to one that is cut off.
+func TestNotesIn(t *testing.T) {
+	c := testimage.Core{BigEndian: true, Notes: []testimage.Note{{Name: "CORE", Type: 1, Desc: []byte("12345")}, {Name: "QEMU", Desc: []byte("6")}}}
+	b := c.NoteBytes()
+	const off = 1000
+	for cut := range len(b) {
+		var got []elfcore.Note
+		var bad error
+		for n, err := range elfcore.NotesIn(b[:cut], off, c.Order(), "dump") {
+			if bad = err; err == nil {
+				got = append(got, n)
+			}
+		}
+		want := 0
+		if cut >= 25 { // the first ends at 25, its padding at 28
+			want++
+		}
+		if cut >= 49 {
+			want++
+		}
+		damaged := cut > 3 && cut < 25 || cut > 31 && cut < 49 // a few zeros are padding
+		if len(got) != want || damaged != (bad != nil) {
+			t.Errorf("%d bytes: %+v, %v", cut, got, bad)
+		}
+		for _, n := range got {
+			if desc := b[n.Off-off:][:n.Size]; string(desc) != map[string]string{"CORE": "12345", "QEMU": "6"}[n.Owner] {
+				t.Errorf("%d bytes: %+v", cut, n)
+			}
+		}
+		if bad != nil && !strings.HasPrefix(bad.Error(), "dump: offset 0x") {
+			t.Error(bad)
 		}
 	}
 }

@@ -4,7 +4,9 @@ package elfcore
 
 import (
 	"debug/elf"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"iter"
 
 	"github.com/remora-go/remora"
@@ -48,6 +50,27 @@ func (f *File) Notes(p *Prog) iter.Seq2[Note, error] {
 	}
 }
 
+// NotesIn gives the notes in b, which lies at off of the file called name, as File.Notes
+// does: for files that keep the notes of an ELF file and nothing else of it.
+func NotesIn(b []byte, off int64, order binary.ByteOrder, name string) iter.Seq2[Note, error] {
+	f := &File{Name: name, Size: off + int64(len(b)), r: part{b, off}, order: order}
+	return f.Notes(&Prog{Off: uint64(off), Filesz: uint64(len(b))})
+}
+
+// part is the bytes of a file from off on, as an io.ReaderAt.
+type part struct {
+	b   []byte
+	off int64
+}
+
+func (p part) ReadAt(b []byte, off int64) (int, error) {
+	n := copy(b, p.b[off-p.off:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
 // walk calls each for every note that is whole.
 func (f *File) walk(p *Prog, align uint64, each func(Note) bool) error {
 	w := window{f: f}
@@ -57,7 +80,7 @@ func (f *File) walk(p *Prog, align uint64, each func(Note) bool) error {
 		if saved < p.Filesz {
 			return f.bad(off, remora.ErrTruncated, want, fmt.Sprintf("the end of the file at 0x%x", f.Size))
 		}
-		return f.bad(off, remora.ErrCorrupt, want, fmt.Sprintf("the end of the segment at 0x%x", p.Off+p.Filesz))
+		return f.bad(off, remora.ErrCorrupt, want, fmt.Sprintf("the end of the notes at 0x%x", p.Off+p.Filesz))
 	}
 	at, owner := uint64(0), ""
 	for count := 0; ; count++ {
