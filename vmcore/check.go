@@ -11,19 +11,24 @@ import (
 	"github.com/remora-go/remora"
 )
 
-// checker goes through a file for Image.Check.
-type checker struct {
-	ctx    context.Context
-	src    *source
+// reporter takes what Image.Check finds.
+type reporter struct {
 	mu     sync.Mutex // held while report runs
 	report func(*remora.FormatError)
 }
 
 // found reports, one call at a time.
-func (c *checker) found(bad *remora.FormatError) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.report(bad)
+func (r *reporter) found(bad *remora.FormatError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report(bad)
+}
+
+// checker goes through a file for Image.Check.
+type checker struct {
+	reporter
+	ctx context.Context
+	src *source
 }
 
 // checkPiece is how much is read at once.

@@ -13,7 +13,7 @@ import (
 )
 
 func (e *elfImage) check(ctx context.Context, report func(*remora.FormatError)) error {
-	c := checker{ctx: ctx, src: e.src, report: report}
+	c := checker{reporter: reporter{report: report}, ctx: ctx, src: e.src}
 	e.judge(c.found)
 	e.notes.check(e.src, c.found)
 	e.checkOverlaps(&c)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 
 	"github.com/remora-go/remora"
@@ -17,29 +16,19 @@ import (
 
 // kdumpCheck is a look at all that a dump holds.
 type kdumpCheck struct {
-	k      *kdump
-	ctx    context.Context
-	mu     sync.Mutex // for report
-	report func(*remora.FormatError)
-}
-
-func (c *kdumpCheck) bad(e *remora.FormatError) {
-	if e == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.report(e)
+	reporter
+	k   *kdump
+	ctx context.Context
 }
 
 // check looks at the headers, at all of the bitmaps, and at every descriptor and page.
 // Pages that follow one another and are lost for the same reason are one report.
 func (k *kdump) check(ctx context.Context, report func(*remora.FormatError)) error {
-	c := &kdumpCheck{k: k, ctx: ctx, report: report}
+	c := &kdumpCheck{reporter: reporter{report: report}, k: k, ctx: ctx}
 	all := append(append([]*kdumpPart(nil), k.parts...), k.empty...)
 	for _, err := range k.problems {
 		if bad := (*remora.FormatError)(nil); errors.As(err, &bad) {
-			c.bad(bad)
+			c.found(bad)
 		}
 	}
 	for i, p := range all {
@@ -63,27 +52,22 @@ func (c *kdumpCheck) headers(p *kdumpPart) {
 	h := p.head
 	at := int64(h.layout.status)
 	if rest := h.status &^ (kdumpCodecs | kdumpIncomplete | kdumpVmemmap); rest != 0 {
-		c.bad(p.src.bad(at, remora.ErrCorrupt, "a status of known bits", fmt.Sprintf("0x%x: unknown bit 0x%x", h.status, rest)))
+		c.found(p.src.bad(at, remora.ErrCorrupt, "a status of known bits", fmt.Sprintf("0x%x: unknown bit 0x%x", h.status, rest)))
 	}
 	if h.status&kdumpIncomplete != 0 {
-		c.bad(p.src.bad(at, remora.ErrTruncated, "a complete dump", fmt.Sprintf("status 0x%x: incomplete", h.status)))
+		c.found(p.src.bad(at, remora.ErrTruncated, "a complete dump", fmt.Sprintf("status 0x%x: incomplete", h.status)))
 	}
 	if h.sub.level < -1 || h.sub.level > 31 {
-		c.bad(p.src.bad(h.block+int64(h.sub.layout.level), remora.ErrCorrupt, "a dump level from 0 to 31", fmt.Sprint(h.sub.level)))
+		c.found(p.src.bad(h.block+int64(h.sub.layout.level), remora.ErrCorrupt, "a dump level from 0 to 31", fmt.Sprint(h.sub.level)))
 	}
 	if bad := (*remora.FormatError)(nil); errors.As(h.sub.erase.judge(p.src, h.block, 1<<40), &bad) {
-		c.bad(bad)
+		c.found(bad)
 	}
 	info, err := p.blob(&h.sub.info, kdumpMostInfo)
 	if err != nil || info == nil {
 		return // a problem that opening has found
 	}
-	for at, line := range infoLines(bytes.TrimRight(info, "\x00")) {
-		if key, _, ok := strings.Cut(line, "="); !ok || key == "" || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
-			c.bad(p.src.bad(int64(h.sub.info.off)+int64(at), remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", line)))
-			return
-		}
-	}
+	p.src.checkInfo(bytes.TrimRight(info, "\x00"), int64(h.sub.info.off), c.found)
 }
 
 // sameBitmaps compares all of the bitmaps of two parts, up to the first difference.
@@ -91,7 +75,7 @@ func (c *kdumpCheck) sameBitmaps(a, b *kdumpPart) {
 	length := b.head.bitmaps * b.head.block
 	for at := int64(0); at < length && c.ctx.Err() == nil; at += rankRegion / 8 {
 		if bad := (*remora.FormatError)(nil); errors.As(matchBitmap(a, b, at, min(rankRegion/8, length-at)), &bad) {
-			c.bad(bad)
+			c.found(bad)
 			return
 		}
 	}
@@ -112,7 +96,7 @@ func (c *kdumpCheck) bitmaps() {
 	var run [2]uint64 // of pages that are only in saved
 	flush := func() {
 		if run[1] > run[0] {
-			c.bad(saved.src.bad(saved.off+int64(run[0]/8), remora.ErrCorrupt, fmt.Sprintf("pages that the first bitmap, at 0x%x, has too", saved.src.at(ram.off+int64(run[0]/8))),
+			c.found(saved.src.bad(saved.off+int64(run[0]/8), remora.ErrCorrupt, fmt.Sprintf("pages that the first bitmap, at 0x%x, has too", saved.src.at(ram.off+int64(run[0]/8))),
 				fmt.Sprintf("pages 0x%x to 0x%x, which it does not have", k.base+run[0], k.base+run[1]-1)))
 		}
 		run = [2]uint64{}
@@ -126,7 +110,7 @@ func (c *kdumpCheck) bitmaps() {
 			to   []byte
 		}{{saved, s}, {ram, r}} {
 			if err := b.bits.src.load(b.to, b.bits.off+at); err != nil {
-				c.bad(b.bits.src.failed(b.bits.off+at, n, "the bitmap of the pages", err))
+				c.found(b.bits.src.failed(b.bits.off+at, n, "the bitmap of the pages", err))
 				flush()
 				return
 			}
@@ -160,7 +144,7 @@ func (c *kdumpCheck) behind(b *rankBits) {
 	raw[0] &^= 1<<(b.n%8) - 1
 	for i, x := range raw {
 		if x != 0 {
-			c.bad(b.src.bad(b.off+at+int64(i), remora.ErrCorrupt, fmt.Sprintf("a bitmap of %d pages, and no bits behind them", b.n), fmt.Sprintf("0x%02x", x)))
+			c.found(b.src.bad(b.off+at+int64(i), remora.ErrCorrupt, fmt.Sprintf("a bitmap of %d pages, and no bits behind them", b.n), fmt.Sprintf("0x%02x", x)))
 			return
 		}
 	}
@@ -205,7 +189,7 @@ func (c *kdumpCheck) eachDescs(p *kdumpPart, each func(pfn uint64, j *kdumpJob))
 		set, end, err := k.saved.span(c.ctx, pfn)
 		if err != nil {
 			if k.ram == k.saved && c.ctx.Err() == nil { // nobody else has reported it
-				c.bad(k.saved.src.failed(k.saved.off+int64(pfn/8), 1, "the bitmap of the pages", err))
+				c.found(k.saved.src.failed(k.saved.off+int64(pfn/8), 1, "the bitmap of the pages", err))
 			}
 			return
 		}
@@ -223,8 +207,8 @@ func (c *kdumpCheck) eachDescs(p *kdumpPart, each func(pfn uint64, j *kdumpJob))
 		}
 		if err != nil {
 			k.jobs.Put(j)
-			if bad := k.diagnose(c.ctx, pfn); c.ctx.Err() == nil {
-				c.bad(bad)
+			if bad := k.diagnose(c.ctx, pfn); bad != nil && c.ctx.Err() == nil {
+				c.found(bad)
 			}
 			return
 		}
@@ -256,7 +240,9 @@ func (c *kdumpCheck) inflate(p *kdumpPart, jobs <-chan *kdumpJob) {
 		j.inflate(co, 0, j.n)
 		for i := range j.n {
 			if j.errs[i] != nil {
-				c.bad(k.badData(co, p, &j.descs[i]))
+				if bad := k.badData(co, p, &j.descs[i]); bad != nil {
+					c.found(bad)
+				}
 			}
 			j.dst[i] = nil
 		}

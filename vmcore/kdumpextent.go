@@ -74,7 +74,7 @@ func (t *checkTable) use(off, end int64) bool {
 // judge looks at where the data of d lie, and says whether they are worth inflating.
 func (t *checkTable) judge(d *kdumpDesc) bool {
 	if d.off < t.start {
-		t.c.bad(t.p.src.bad(d.at, remora.ErrCorrupt, fmt.Sprintf("a page descriptor with data behind the last descriptor, which ends at 0x%x", t.start),
+		t.c.found(t.p.src.bad(d.at, remora.ErrCorrupt, fmt.Sprintf("a page descriptor with data behind the last descriptor, which ends at 0x%x", t.start),
 			fmt.Sprintf("offset 0x%x", d.off)))
 		return false
 	}
@@ -107,7 +107,7 @@ func (t *checkTable) settle() {
 	})
 	for key, n := range t.again {
 		if n[1] < 2 && t.c.ctx.Err() == nil {
-			t.c.bad(t.p.src.bad(n[0], remora.ErrCorrupt, "a page descriptor with data of its own, or all of another page's",
+			t.c.found(t.p.src.bad(n[0], remora.ErrCorrupt, "a page descriptor with data of its own, or all of another page's",
 				fmt.Sprintf("0x%x bytes at 0x%x, some of which are in use", key.size, key.off)))
 		}
 	}
@@ -131,15 +131,15 @@ func (l *lostRun) add(c *kdumpCheck, pfn uint64, bad *remora.FormatError, d *kdu
 		l.bad, l.none, l.from, l.end = bad, d.off == 0, pfn, pfn+1
 	case lost:
 		l.end++
-	default:
-		c.bad(bad)
+	case bad != nil:
+		c.found(bad)
 	}
 }
 
 func (l *lostRun) flush(c *kdumpCheck) {
 	if l.bad != nil {
 		l.bad.Got += fmt.Sprintf(" (pages 0x%x to 0x%x)", l.from, l.end-1)
-		c.bad(l.bad)
+		c.found(l.bad)
 	}
 	l.bad = nil
 }

@@ -156,7 +156,7 @@ func (m *limeImage) explain(a remora.Addr, cause error) error {
 }
 
 func (m *limeImage) check(ctx context.Context, report func(*remora.FormatError)) error {
-	c := checker{ctx: ctx, src: m.src, report: report}
+	c := checker{reporter: reporter{report: report}, ctx: ctx, src: m.src}
 	for _, bad := range m.damage {
 		c.found(bad)
 	}

@@ -189,9 +189,19 @@ func (n *notes) check(s *source, found func(*remora.FormatError)) {
 	for _, bad := range n.damage {
 		found(bad)
 	}
-	for at, line := range infoLines(n.info) {
+	s.checkInfo(n.info, n.infoOff, found)
+}
+
+// checkInfo reports the lines of VMCOREINFO, which lies at off, that are none, up to
+// maxProblems of them.
+func (s *source) checkInfo(info []byte, off int64, found func(*remora.FormatError)) {
+	count := 0
+	for at, line := range infoLines(info) {
 		if key, _, ok := strings.Cut(line, "="); !ok || key == "" || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
-			found(s.bad(n.infoOff+int64(at), remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", line)))
+			found(s.bad(off+int64(at), remora.ErrCorrupt, "a line KEY=VALUE of VMCOREINFO", fmt.Sprintf("%.40q", line)))
+			if count++; count == maxProblems {
+				return
+			}
 		}
 	}
 }

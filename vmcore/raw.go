@@ -124,7 +124,7 @@ func (m *rawImage) explain(a remora.Addr, cause error) error {
 }
 
 func (m *rawImage) check(ctx context.Context, report func(*remora.FormatError)) error {
-	c := checker{ctx: ctx, src: m.src, report: report}
+	c := checker{reporter: reporter{report: report}, ctx: ctx, src: m.src}
 	m.judge(c.found)
 	return c.readAll(m.table)
 }
