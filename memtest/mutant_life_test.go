@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/remora-go/remora"
 )
@@ -64,7 +65,9 @@ func retainMutants() []mutant {
 		{rule: rule10, wrong: "calls side by side share a buffer", transfer: func(s *Sparse) transfer {
 			var mu sync.Mutex
 			var shared [256]byte
+			var m meeting
 			return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+				defer m.begin()()
 				sum, err := s.Transfer(ctx, op, segs)
 				for i := range segs {
 					if writes(op) || segs[i].N == 0 || segs[i].N > len(shared) {
@@ -73,7 +76,7 @@ func retainMutants() []mutant {
 					mu.Lock()
 					copy(shared[:], segs[i].Buf[:segs[i].N])
 					mu.Unlock()
-					runtime.Gosched()
+					m.wait()
 					mu.Lock()
 					copy(segs[i].Buf, shared[:segs[i].N])
 					mu.Unlock()
@@ -83,15 +86,34 @@ func retainMutants() []mutant {
 		}},
 		{rule: rule10, wrong: "calls side by side share a sum", transfer: func(s *Sparse) transfer {
 			var sum atomic.Int64
+			var m meeting
 			return func(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+				defer m.begin()()
 				sum.Store(0)
 				n, err := s.Transfer(ctx, op, segs)
 				sum.Add(n)
-				runtime.Gosched()
+				m.wait()
 				return sum.Load(), err
 			}
 		}},
 	}
+}
+
+// meeting has calls that are made side by side meet inside a mutant: on a busy machine
+// they do not by chance.
+type meeting struct{ inside atomic.Int64 }
+
+func (m *meeting) begin() (end func()) {
+	m.inside.Add(1)
+	return func() { m.inside.Add(-1) }
+}
+
+// wait waits for another call, though not for long, and lets it get on.
+func (m *meeting) wait() {
+	if m.inside.Load() == 1 {
+		time.Sleep(10 * time.Microsecond)
+	}
+	runtime.Gosched()
 }
 
 // cancelMutants break rule 11.

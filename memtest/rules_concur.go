@@ -104,20 +104,24 @@ const (
 // beside makes calls from several goroutines at once. Each reads what nobody
 // writes, faults, and has a part of the writable run to itself.
 func (p *probe) beside() error {
-	errs := make(chan error, lanes)
-	for lane := range lanes {
-		q, err := p.lane(lane)
+	var all [lanes]*probe
+	for i := range all {
+		q, err := p.lane(i)
 		if err != nil {
 			return err
 		}
+		all[i] = q
+	}
+	errs := make(chan error, lanes)
+	for _, q := range all { // at once, so that they meet on a busy machine too
 		go func() { errs <- q.laneRun() }()
 	}
-	var all error
+	var failed error
 	for range lanes {
-		all = errors.Join(all, <-errs)
+		failed = errors.Join(failed, <-errs)
 	}
-	if all != nil {
-		return fmt.Errorf("calls side by side: %w", all)
+	if failed != nil {
+		return fmt.Errorf("calls side by side: %w", failed)
 	}
 	if !p.info.Writable {
 		return nil
