@@ -123,8 +123,9 @@ func TestStuckThreads(t *testing.T) {
 	if count != 1000 || busy == 0 || busy > 1000-maxAside {
 		t.Errorf("%d calls of 1000 timed out, %d of them busy", count, busy)
 	}
-	// The runtime may start a thread for each processor, for work of its own.
-	if inside != maxAside || after-before > maxAside+runtime.GOMAXPROCS(0) {
+	// The runtime starts some for work of its own: more on a busy machine, though not one
+	// for each call.
+	if inside != maxAside || after-before > 4*maxAside {
 		t.Errorf("%d threads are stuck; there were %d threads, and are %d", inside, before, after)
 	}
 	// It has ended at all: Run waits for that, and the page was never brought. One
