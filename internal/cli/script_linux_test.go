@@ -188,7 +188,7 @@ func kindNamed(name string) specimen.Kind {
 // to be.
 func lacking(ts *testscript.TestScript, err error) {
 	if testneed.All() {
-		ts.Check(err)
+		ts.Fatalf("%v", err)
 	}
 	on(ts).t.Skip(err)
 }
