@@ -76,8 +76,13 @@ func (p *Physical) LiMETo(w io.WriterAt, o LiMEOptions) error {
 
 // framed packs b as a stream of snappy frames.
 func framed(b []byte) []byte {
+	return packed(b, func(w io.Writer) io.WriteCloser { return snappy.NewBufferedWriter(w) })
+}
+
+// packed gives what a packer writes of b.
+func packed(b []byte, packer func(io.Writer) io.WriteCloser) []byte {
 	var buf bytes.Buffer
-	w := snappy.NewBufferedWriter(&buf)
+	w := packer(&buf)
 	_, _ = w.Write(b) // a Buffer gives no error
 	_ = w.Close()
 	return buf.Bytes()

@@ -3,10 +3,10 @@
 package testimage
 
 import (
-	"bytes"
 	"compress/gzip"
 	"compress/zlib"
 	"encoding/binary"
+	"io"
 )
 
 // Signature is how a file begins that Remora knows but does not read.
@@ -52,17 +52,9 @@ func Signatures() []Signature {
 }
 
 func gzipped(b []byte) []byte {
-	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
-	_, _ = w.Write(b) // a Buffer gives no error
-	_ = w.Close()
-	return buf.Bytes()
+	return packed(b, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
 }
 
 func zlibbed(b []byte) []byte {
-	var buf bytes.Buffer
-	w := zlib.NewWriter(&buf)
-	_, _ = w.Write(b) // a Buffer gives no error
-	_ = w.Close()
-	return buf.Bytes()
+	return packed(b, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 }
