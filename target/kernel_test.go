@@ -97,16 +97,7 @@ func TestOpenImagesRefuses(t *testing.T) {
 		{"dump", &Options{Format: vmcore.LiME}, remora.ErrUnrecognized},
 		{"dump", &Options{Needs: []Ability{Pauser}}, errors.ErrUnsupported},
 	} {
-		tgt, err := Open(t.Context(), c.spec, c.o)
-		if err == nil {
-			t.Errorf("%q: opened a %T", c.spec, tgt)
-			tgt.Close()
-			continue
-		}
-		var spec *SpecError
-		if c.want == nil && (!errors.As(err, &spec) || spec.Err != nil) || c.want != nil && !errors.Is(err, c.want) {
-			t.Errorf("%q: got %v, want %v", c.spec, err, c.want)
-		}
+		wantRefused(t, c.spec, c.o, c.want)
 	}
 }
 

@@ -76,16 +76,23 @@ func TestOpenRefuses(t *testing.T) {
 		{"core.1", &Options{Needs: []Ability{Mapper, Pauser}}, errors.ErrUnsupported},
 		{"core.1", &Options{Needs: []Ability{Symbolizer}}, errors.ErrUnsupported},
 	} {
-		tgt, err := Open(t.Context(), c.spec, c.o)
-		if err == nil {
-			t.Errorf("%q: opened a %T", c.spec, tgt)
-			tgt.Close()
-			continue
-		}
-		var spec *SpecError
-		if c.want == nil && (!errors.As(err, &spec) || spec.Err != nil) || c.want != nil && !errors.Is(err, c.want) {
-			t.Errorf("%q: got %v, want %v", c.spec, err, c.want)
-		}
+		wantRefused(t, c.spec, c.o, c.want)
+	}
+}
+
+// wantRefused opens what must not open: with the error want, or, where that is nil, a
+// SpecError that Is nothing else.
+func wantRefused(t *testing.T, text string, o *Options, want error) {
+	t.Helper()
+	tgt, err := Open(t.Context(), text, o)
+	if err == nil {
+		t.Errorf("%q: opened a %T", text, tgt)
+		tgt.Close()
+		return
+	}
+	var spec *SpecError
+	if want == nil && (!errors.As(err, &spec) || spec.Err != nil) || want != nil && !errors.Is(err, want) {
+		t.Errorf("%q: got %v, want %v", text, err, want)
 	}
 }
 
