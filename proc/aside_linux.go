@@ -126,7 +126,7 @@ func (c *callers) work() {
 		case <-c.quit:
 			return
 		}
-		j.make()
+		undisturbed(j.make)
 		if j.state.CompareAndSwap(jobRunning, jobDone) {
 			j.done <- struct{}{}
 		} else {

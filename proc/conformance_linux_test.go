@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -280,21 +279,12 @@ func TestOlderKernelsAllocateNothing(t *testing.T) {
 		for _, it := range areas {
 			segs = append(segs, remora.Seg{Addr: it.Last(), Buf: make([]byte, 2)})
 		}
-		calls := func(n int) {
-			for range n {
-				_, _ = p.Memory().Transfer(context.Background(), remora.Read, segs)
-				_, _ = p.Memory().Transfer(context.Background(), remora.Resident, segs)
-			}
+		calls := func() {
+			_, _ = p.Memory().Transfer(context.Background(), remora.Read, segs)
+			_, _ = p.Memory().Transfer(context.Background(), remora.Resident, segs)
 		}
-		defer debug.SetGCPercent(debug.SetGCPercent(-1))
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-		calls(10)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		calls(100)
-		runtime.ReadMemStats(&after)
-		if n := after.Mallocs - before.Mallocs; n > 8 {
-			t.Errorf("%v: %d allocations in 200 calls", d, n)
+		if n := testing.AllocsPerRun(100, calls); n != 0 {
+			t.Errorf("%v: two calls made %v allocations", d, n)
 		}
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"testing"
 
@@ -216,26 +214,17 @@ func TestMovesAllocateNothing(t *testing.T) {
 	page := os.Getpagesize()
 	base := remora.Addr(g.askNumber("holed"))
 	tr := g.tracer()
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	buf := make([]byte, 40)
 	ctx := context.Background()
-	calls := func(n int) {
-		for range n {
-			if n, errno := tr.move(ctx, false, buf, base+1); n != len(buf) {
-				t.Fatalf("move: %d, %v", n, errno)
-			}
-			if n, errno := tr.move(ctx, true, buf[:9], base+remora.Addr(page-5)); n != 5 || errno != unix.EIO {
-				t.Fatalf("move: %d, %v", n, errno)
-			}
+	moves := func() {
+		if n, errno := tr.move(ctx, false, buf, base+1); n != len(buf) {
+			t.Fatalf("move: %d, %v", n, errno)
+		}
+		if n, errno := tr.move(ctx, true, buf[:9], base+remora.Addr(page-5)); n != 5 || errno != unix.EIO {
+			t.Fatalf("move: %d, %v", n, errno)
 		}
 	}
-	calls(20)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	calls(1000)
-	runtime.ReadMemStats(&after)
-	if got := after.Mallocs - before.Mallocs; got > 8 {
-		t.Errorf("2,000 moves made %d allocations", got)
+	if got := testing.AllocsPerRun(1000, moves); got != 0 {
+		t.Errorf("two moves made %v allocations", got)
 	}
 }

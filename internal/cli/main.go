@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,11 +31,6 @@ func Standard() Stdio { return Stdio{os.Stdin, os.Stdout, os.Stderr, os.Getenv} 
 // them, and gives the exit code. When ctx ends the code is 130, or 124 if it ended by a
 // deadline.
 func Main(ctx context.Context, args []string, io Stdio) int {
-	// The kernel hands Ctrl-C to the first thread of a process if that one takes signals at
-	// all. It must not be one that waits in a read for a page that nobody brings: such a
-	// thread takes none before it is killed. Here it only waits for the verb.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	v := &invocation{io: io}
 	v.out = &counted{w: io.Out}
 	v.env = &Env{Stdin: io.In, Note: v.note, progress: v.progress, begun: v.begun}
