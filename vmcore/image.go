@@ -31,6 +31,7 @@ var (
 	_ remora.Mapper    = (*Image)(nil)
 	_ remora.Describer = (*Image)(nil)
 	_ xfer.Mover       = (*mover)(nil)
+	_ xfer.Prefetcher  = (*mover)(nil)
 )
 
 // newImage gives the Image of f.
@@ -82,6 +83,13 @@ func (m *mover) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byt
 		return n + int(more), nil
 	}
 	return n, err
+}
+
+// Prefetch fetches the beginnings of ranges of a format that is mapped.
+func (m *mover) Prefetch(segs []remora.Seg) {
+	if f, ok := m.f.(xfer.Prefetcher); ok {
+		f.Prefetch(segs)
+	}
 }
 
 // Explain says where in the file the byte at a is, or would be.

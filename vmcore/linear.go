@@ -9,6 +9,7 @@ import (
 	"math/bits"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/xfer"
 )
 
 // maxPhys is the first address that no machine has memory at: amd64 and arm64 have
@@ -67,6 +68,26 @@ func (l *linear) Move(_ context.Context, op remora.Op, a remora.Addr, buf []byte
 	}
 	return l.src.read(buf, off)
 }
+
+// Prefetch fetches the beginnings of ranges if the file is mapped.
+func (l *linear) Prefetch(segs []remora.Seg) {
+	m, ok := l.src.r.(prefetcher)
+	if !ok {
+		return
+	}
+	var places [xfer.PrefetchSegs]int64
+	n := 0
+	for i := range segs {
+		if k, ok := l.find(segs[i].Addr); ok && l.table[k].cause == 0 {
+			places[n] = l.table[k].off + int64(segs[i].Addr-l.table[k].first)
+			n++
+		}
+	}
+	m.prefetch(places[:n])
+}
+
+// prefetcher is a file that can fetch the bytes at some places at once.
+type prefetcher interface{ prefetch(places []int64) }
 
 // gap is the answer where there is no piece.
 func (l *linear) gap(a remora.Addr) remora.Cause {

@@ -113,6 +113,20 @@ func (m *mapped) copy(buf []byte, off int64) (ok bool) {
 	return true
 }
 
+// prefetch loads the bytes at the places. No load waits for the one before it. Where one
+// faults it gives up: copy will tell.
+func (m *mapped) prefetch(places []int64) {
+	var ok bool
+	defer m.caught(debug.SetPanicOnFault(true), &ok)
+	sum := byte(0)
+	for _, off := range places {
+		if uint64(off) < uint64(m.safe) {
+			sum += m.data[off]
+		}
+	}
+	touch(&sum)
+}
+
 // touch loads a byte. It is not inlined, or the load would be left out as useless.
 //
 //go:noinline

@@ -63,6 +63,18 @@ func readCut(t *testing.T, name string, m *vmcore.Image, b []byte, start, n, end
 	if got != want || !bytes.Equal(buf[:got], b[start:start+got]) || want < n && !errors.Is(err, remora.ErrTruncated) || want == n && err != nil {
 		t.Fatalf("%s, cut at 0x%x: %d of %d bytes at 0x%x, want %d: %v", name, end, got, n, start, want, err)
 	}
+	var segs []remora.Seg
+	for at := 0; at < n; at += 1000 {
+		segs = append(segs, remora.Seg{Addr: remora.Addr(start + at), Buf: make([]byte, min(1000, n-at))})
+	}
+	_, _ = m.Transfer(context.Background(), remora.Read, segs)
+	for _, s := range segs {
+		at := int(s.Addr)
+		want := max(min(len(s.Buf), end-at), 0)
+		if s.N != want || !bytes.Equal(s.Buf[:s.N], b[at:at+s.N]) || want < len(s.Buf) != errors.Is(s.Err, remora.ErrTruncated) {
+			t.Fatalf("%s, cut at 0x%x, a vector: %d of %d bytes at 0x%x, want %d: %v", name, end, s.N, len(s.Buf), at, want, s.Err)
+		}
+	}
 }
 
 // TestWriteIsSeen writes with system calls what is then read through the mapping.

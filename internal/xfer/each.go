@@ -25,11 +25,27 @@ type Mover interface {
 	Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (n int, err error)
 }
 
+// Prefetcher is a Mover that can fetch the beginnings of some ranges all at once, so that
+// Move does not wait for one after another. It tells nobody of what it cannot fetch.
+type Prefetcher interface {
+	Prefetch(segs []remora.Seg)
+}
+
+// PrefetchSegs is the largest number of ranges that a Prefetcher is asked for.
+const PrefetchSegs = 64
+
 // Each moves every segment through m and keeps the whole contract but for what
 // Gate.Admit does. Segments go in order, one Move at a time.
 func Each(ctx context.Context, op remora.Op, segs []remora.Seg, m Mover) (int64, error) {
 	b := budget{segs: ChunkSegs} // exhausted: look before the first chunk
+	var ahead Prefetcher
+	if len(segs) > 1 && op&remora.Write == 0 {
+		ahead, _ = m.(Prefetcher)
+	}
 	for i := range segs {
+		if ahead != nil && i%PrefetchSegs == 0 {
+			ahead.Prefetch(segs[i:min(i+PrefetchSegs, len(segs))])
+		}
 		s := &segs[i]
 		s.N, s.Err = 0, nil
 		if len(s.Buf) == 0 {

@@ -151,6 +151,40 @@ type fails struct {
 
 func (f fails) Move(context.Context, remora.Op, remora.Addr, []byte) (int, error) { return f.n, f.err }
 
+// ahead is a Mover that counts the ranges it was to fetch ahead of those it moved.
+type ahead struct {
+	t              *testing.T
+	fetched, moved int
+}
+
+func (a *ahead) Prefetch(segs []remora.Seg) {
+	if len(segs) == 0 || len(segs) > PrefetchSegs || a.moved != a.fetched || int(segs[0].Addr) != a.fetched {
+		a.t.Errorf("%d ranges from %v on fetched after %d of %d are moved", len(segs), segs[0].Addr, a.moved, a.fetched)
+	}
+	a.fetched += len(segs)
+}
+
+func (a *ahead) Move(_ context.Context, _ remora.Op, _ remora.Addr, buf []byte) (int, error) {
+	a.moved++
+	return len(buf), nil
+}
+
+func TestEachFetchesAhead(t *testing.T) {
+	for _, it := range []struct {
+		op         remora.Op
+		segs, want int
+	}{{remora.Read, 0, 0}, {remora.Read, 1, 0}, {remora.Read, 2, 2}, {remora.Read, 64, 64}, {remora.Read, 200, 200}, {remora.Write, 200, 0}} {
+		m := &ahead{t: t}
+		segs := make([]remora.Seg, it.segs)
+		for i := range segs {
+			segs[i] = remora.Seg{Addr: remora.Addr(i), Buf: make([]byte, 1)}
+		}
+		if n, err := Each(t.Context(), it.op, segs, m); int(n) != it.segs || err != nil || m.fetched != it.want {
+			t.Errorf("%v of %d: %d bytes moved, %d ranges fetched, want %d, %v", it.op, it.segs, n, m.fetched, it.want, err)
+		}
+	}
+}
+
 func TestEachEndsWhenNothingMoves(t *testing.T) {
 	segs := []remora.Seg{{Buf: make([]byte, 2)}}
 	if n, err := Each(t.Context(), remora.Read, segs, fails{}); n != 0 || err != remora.ErrFault {
