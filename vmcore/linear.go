@@ -83,11 +83,14 @@ func (l *linear) Prefetch(segs []remora.Seg) {
 			n++
 		}
 	}
-	m.prefetch(places[:n])
+	m.prefetch(places, n)
 }
 
-// prefetcher is a file that can fetch the bytes at some places at once.
-type prefetcher interface{ prefetch(places []int64) }
+// prefetcher is a file that can fetch the bytes at n places at once. They are an array so
+// that no call allocates.
+type prefetcher interface {
+	prefetch(places [xfer.PrefetchSegs]int64, n int)
+}
 
 // gap is the answer where there is no piece.
 func (l *linear) gap(a remora.Addr) remora.Cause {

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 
 	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/xfer"
 )
 
 // mapped reads a file through a mapping of it, as far as that is safe.
@@ -113,13 +114,13 @@ func (m *mapped) copy(buf []byte, off int64) (ok bool) {
 	return true
 }
 
-// prefetch loads the bytes at the places. No load waits for the one before it. Where one
+// prefetch loads the bytes at n places. No load waits for the one before it. Where one
 // faults it gives up: copy will tell.
-func (m *mapped) prefetch(places []int64) {
+func (m *mapped) prefetch(places [xfer.PrefetchSegs]int64, n int) {
 	var ok bool
 	defer m.caught(debug.SetPanicOnFault(true), &ok)
 	sum := byte(0)
-	for _, off := range places {
+	for _, off := range places[:n] {
 		if uint64(off) < uint64(m.safe) {
 			sum += m.data[off]
 		}
