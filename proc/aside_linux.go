@@ -22,6 +22,7 @@ const maxAside = 8
 // with the first call, so that no later one allocates, however long it takes.
 type callers struct {
 	once  sync.Once
+	first int           // the number of the process, and of its first thread
 	slots chan struct{} // one for each job that is not idle
 	mu    sync.Mutex
 	idle  []*job // the one used last is at the end
@@ -50,6 +51,7 @@ const (
 )
 
 func (c *callers) open() {
+	c.first = os.Getpid()
 	c.slots = make(chan struct{}, maxAside)
 	c.jobs = make(chan *job)
 	c.quit = make(chan struct{})
@@ -126,7 +128,7 @@ func (c *callers) work() {
 		case <-c.quit:
 			return
 		}
-		undisturbed(j.make)
+		undisturbed(c.first, j.make)
 		if j.state.CompareAndSwap(jobRunning, jobDone) {
 			j.done <- struct{}{}
 		} else {

@@ -9,67 +9,45 @@ import (
 	"strconv"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/remora-go/remora/internal/sys/linux"
 )
 
-// blocked gives the SigBlk line of the first thread.
-func blocked(t *testing.T) string {
+// blocked gives the signals that the calling thread has blocked.
+func blocked(t *testing.T) uint64 {
 	t.Helper()
-	status, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(firstThread) + "/status")
+	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, _ := bytes.Cut(status, []byte("SigBlk:\t"))
-	line, _, ok := bytes.Cut(rest, []byte("\n"))
-	if !ok {
-		t.Fatalf("no SigBlk in %q", status)
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	set, err := strconv.ParseUint(string(line), 16, 64)
+	if err != nil {
+		t.Fatalf("SigBlk in %q: %v", status, err)
 	}
-	return string(line)
+	return set
 }
 
-// onFirstThread runs do on the first thread: it holds every thread that is handed to it
-// before that one.
-func onFirstThread(t *testing.T, do func()) {
-	t.Helper()
-	found, release := make(chan bool), make(chan struct{})
-	defer close(release)
-	for range 1000 {
-		go func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			first := unix.Gettid() == firstThread
-			if first {
-				do()
-			}
-			found <- first
-			<-release
-		}()
-		if <-found {
-			return
-		}
-	}
-	t.Fatal("the first thread is not to be had")
-}
-
-// TestFirstThread: a signal of the process must not be handed to a thread that waits in
-// a call made aside. The first thread, which would be asked before others, blocks all.
+// A signal of the process must not be handed to its first thread while that waits in a
+// call made aside: it has all signals blocked. Other threads go on as they are.
 func TestFirstThread(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const stops = 1<<(2-1) | 1<<(15-1) // SIGINT, SIGTERM
 	before := blocked(t)
-	onFirstThread(t, func() {
-		undisturbed(func() {
-			const stops = 1<<(unix.SIGINT-1) | 1<<(unix.SIGTERM-1)
-			set, err := strconv.ParseUint(blocked(t), 16, 64)
-			if err != nil || set&stops != stops {
-				t.Errorf("signals blocked in the call: %x, %v", set, err)
+	for _, first := range []int{linux.ThreadID(), 0} {
+		undisturbed(first, func() {
+			if set := blocked(t); first != 0 && set&stops != stops || first == 0 && set != before {
+				t.Errorf("first thread %d: signals blocked in the call: %x, before it %x", first, set, before)
 			}
 		})
-	})
-	if after := blocked(t); after != before {
-		t.Errorf("signals blocked after the call: %s, before it %s", after, before)
-	}
-	undisturbed(func() {
-		if unix.Gettid() != firstThread && blocked(t) != before {
-			t.Error("a call on another thread blocked signals of the first")
+		if after := blocked(t); after != before {
+			t.Errorf("first thread %d: signals blocked after the call: %x, before it %x", first, after, before)
 		}
-	})
+	}
+	var c callers
+	defer c.close()
+	if c.put(c.tryGet()); c.first != os.Getpid() {
+		t.Errorf("the first thread is taken for %d", c.first)
+	}
 }

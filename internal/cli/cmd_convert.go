@@ -22,10 +22,11 @@ func convertCommand() Command {
 			"replaced with --force alone. It can be read by its owner only.\n\n" +
 			"An ELF image tells where the kernel has memory mapped, if its page tables are found. Images by QEMU do not, and\n" +
 			"debuggers that want it open what this writes where they refuse the original.\n\n" +
-			"What was left out of the source is left out of FILE, and never zeros in it unless --zero-excluded says so. What is lost in the source (cut off,\n" +
-			"or not written for want of room) is lost in a compressed image too, and not saved in an ELF one, which knows no\n" +
-			"other word. What proves to be damaged is treated so as well, and listed on stderr; then the exit code is 5. Parts\n" +
-			"of pages, which only ELF knows, are left out of a compressed image. How much all that is is printed at the end.\n\n" +
+			"What was left out of the source is left out of FILE, and never zeros in it unless --zero-excluded says so. What is\n" +
+			"lost in the source (cut off, or not written for want of room) is lost in a compressed image too, and not saved in\n" +
+			"an ELF one, which knows no other word. What proves to be damaged is treated so as well, and listed on stderr.\n" +
+			"Where anything is lost the exit code is 5. Parts of pages, which only ELF knows, are left out of a compressed\n" +
+			"image. How much all that is is printed at the end.\n\n" +
 			"TARGET may be any other target that lists what is mapped; its addresses then stand for physical ones.",
 		Examples: []string{
 			"remora convert vmcore vmcore.kdump --to kdump --compress zstd",

@@ -56,7 +56,10 @@ func (c *conversion) run(ctx context.Context, env *Env, content *vmcore.Content,
 	for _, g := range done.Gaps {
 		gaps.add(&scan.Piece{Addr: g.Start, Size: g.Size, Err: g.Err})
 	}
-	return c, gaps.errors()
+	if err := gaps.errors(); err != nil || c.Lost == 0 {
+		return c, err
+	}
+	return c, fmt.Errorf("convert %s: %d bytes of it are missing: %w", harmless(c.Source), c.Lost, remora.ErrTruncated)
 }
 
 // Text prints what became of the memory.
