@@ -87,7 +87,7 @@ func unwrapFlat(src *source) (*source, error) {
 // scan reads the record headers. It gives why the stream ends before its end record, nil
 // if it does not.
 func (f *flat) scan() (lost *remora.FormatError, err error) {
-	w := flatWindow{src: f.src}
+	w := flatWindow{src: f.src.unmapped()}
 	// What a file can claim is bounded by its length, so that of a stream's contents must
 	// be bounded too.
 	reach := int64(min(1<<20+flatReach*uint64(f.src.size), flatMostOff-1))

@@ -89,6 +89,8 @@ func mapFile(f *os.File, size int64) reader {
 	return &mapped{file: f, data: linux.BytesAt(a, int(size)), safe: (size - 1) &^ (page - 1)}
 }
 
+func (m *mapped) unmapped() *os.File { return m.file }
+
 // ReadAt reads as io.ReaderAt says.
 func (m *mapped) ReadAt(buf []byte, off int64) (int, error) {
 	if off < 0 || off >= m.safe {

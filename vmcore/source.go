@@ -31,6 +31,18 @@ type source struct {
 	lost error
 }
 
+// unmapped gives s for few bytes here and there: a page that is found for a few bytes
+// costs more than a system call.
+func (s *source) unmapped() *source {
+	m, ok := s.r.(interface{ unmapped() *os.File })
+	if !ok {
+		return s
+	}
+	plain := *s
+	plain.r = m.unmapped()
+	return &plain
+}
+
 // at gives the offset to name in a message about the byte at off.
 func (s *source) at(off int64) int64 {
 	if s.place == nil {
