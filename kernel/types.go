@@ -32,7 +32,7 @@ func (e *NoTypesError) Unwrap() error { return e.Why }
 
 // Types finds the types, once. Where there are none the error is a *NoTypesError.
 func (k *Kernel) Types(ctx context.Context) (*Types, error) {
-	return k.types.get(ctx, k.findTypes)
+	return k.types.do(ctx, k.findTypes)
 }
 
 // findTypes finds the BTF that the kernel keeps of itself.
@@ -83,27 +83,4 @@ func (t *Types) membersOf(ctx context.Context, d btf.Type) ([]btf.Member, error)
 		t.members[d.ID] = all
 	}
 	return all, err
-}
-
-// once is a value that is made when it is first needed. The end of a context is not kept
-// as an answer.
-type once[T any] struct {
-	mu   sync.Mutex
-	done bool
-	v    T
-	err  error
-}
-
-func (o *once[T]) get(ctx context.Context, build func(context.Context) (T, error)) (T, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done {
-		return o.v, o.err
-	}
-	v, err := build(ctx)
-	if err != nil && ctx.Err() != nil {
-		return v, ctx.Err()
-	}
-	o.done, o.v, o.err = true, v, err
-	return v, err
 }
