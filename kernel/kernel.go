@@ -30,6 +30,8 @@ type Kernel struct {
 	done  bool                        // it has ended
 	found *Found
 	why   error // nothing was found
+
+	types once[*Types]
 }
 
 var (
