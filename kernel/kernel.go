@@ -31,7 +31,8 @@ type Kernel struct {
 	found *Found
 	why   error // nothing was found
 
-	types once[*Types]
+	types   once[*Types]
+	symbols once[*Symbols]
 }
 
 var (
