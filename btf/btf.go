@@ -94,6 +94,7 @@ type Read func(ctx context.Context, p []byte, off uint32) error
 // Types are the types of a program, or those that a module adds.
 type Types struct {
 	name  string
+	read  Read
 	size  uint32
 	base  *Types
 	first ID // the number of the first one
@@ -125,7 +126,7 @@ const (
 // Open looks at the header of BTF of size bytes. name is for messages. base has the types
 // that those of a module add to, nil: it stands for itself.
 func Open(ctx context.Context, name string, size uint64, read Read, base *Types) (*Types, error) {
-	t := &Types{name: name, base: base, first: 1, found: map[string]place{}}
+	t := &Types{name: name, read: read, base: base, first: 1, found: map[string]place{}}
 	if size > MaxSize || size < headerSize {
 		return nil, t.bad(0, fmt.Sprintf("BTF of %d to %d bytes", headerSize, MaxSize), fmt.Sprintf("%d", size))
 	}
@@ -172,8 +173,19 @@ func Open(ctx context.Context, name string, size uint64, read Read, base *Types)
 // Name is what Open was given.
 func (t *Types) Name() string { return t.name }
 
-// Size is the number of bytes of the whole.
-func (t *Types) Bytes() uint32 { return t.size }
+// Raw reads the whole.
+func (t *Types) Raw(ctx context.Context) ([]byte, error) {
+	b := make([]byte, t.size)
+	for at := uint32(0); at < t.size; at += min(stride, t.size-at) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := t.read(ctx, b[at:at+min(stride, t.size-at)], at); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
 
 // Base gives the types that these add to, or nil.
 func (t *Types) Base() *Types { return t.base }
