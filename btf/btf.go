@@ -83,7 +83,7 @@ type Member struct {
 	Name string
 	Type ID
 	// Bit is its first bit, counted from the start of the structure.
-	Bit uint32
+	Bit uint64
 	// Bits is the width of a bit field, 0: it is none.
 	Bits uint8
 }
@@ -104,10 +104,11 @@ type Types struct {
 	types   part
 	strings part
 	// starts has where each type begins that was walked over, from first on.
-	starts []uint32
-	next   uint32  // where the walk goes on
-	named  []named // those walked over that can be looked for by a name
-	found  map[string]place
+	starts  []uint32
+	next    uint32  // where the walk goes on
+	named   []named // those walked over that can be looked for by a name
+	found   map[string]place
+	members map[ID][]Member // of structures that were looked into
 }
 
 // named is a type with a name.
@@ -126,7 +127,7 @@ const (
 // Open looks at the header of BTF of size bytes. name is for messages. base has the types
 // that those of a module add to, nil: it stands for itself.
 func Open(ctx context.Context, name string, size uint64, read Read, base *Types) (*Types, error) {
-	t := &Types{name: name, read: read, base: base, first: 1, found: map[string]place{}}
+	t := &Types{name: name, read: read, base: base, first: 1, found: map[string]place{}, members: map[ID][]Member{}}
 	if size > MaxSize || size < headerSize {
 		return nil, t.bad(0, fmt.Sprintf("BTF of %d to %d bytes", headerSize, MaxSize), fmt.Sprintf("%d", size))
 	}

@@ -5,7 +5,6 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/remora-go/remora/btf"
 )
@@ -15,9 +14,6 @@ type Types struct {
 	k    *Kernel
 	data *btf.Types
 	how  string
-
-	mu      sync.Mutex
-	members map[btf.ID][]btf.Member // of structures that were looked into
 }
 
 // NoTypesError says that no types of the kernel were found.
@@ -36,7 +32,7 @@ func (k *Kernel) Types(ctx context.Context) (*Types, error) {
 
 // newTypes gives the types of a kernel in BTF.
 func newTypes(k *Kernel, data *btf.Types, how string) *Types {
-	return &Types{k: k, data: data, how: how, members: map[btf.ID][]btf.Member{}}
+	return &Types{k: k, data: data, how: how}
 }
 
 // BTF gives the types as they are, by number and by name.
@@ -44,17 +40,3 @@ func (t *Types) BTF() *btf.Types { return t.data }
 
 // How says where the types were found.
 func (t *Types) How() string { return t.how }
-
-// membersOf gives the members of a structure.
-func (t *Types) membersOf(ctx context.Context, d btf.Type) ([]btf.Member, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if all, ok := t.members[d.ID]; ok {
-		return all, nil
-	}
-	all, err := t.data.Members(ctx, d)
-	if err == nil {
-		t.members[d.ID] = all
-	}
-	return all, err
-}
