@@ -83,7 +83,7 @@ type Member struct {
 	Name string
 	Type ID
 	// Bit is its first bit, counted from the start of the structure.
-	Bit uint32
+	Bit uint64
 	// Bits is the width of a bit field, 0: it is none.
 	Bits uint8
 }
@@ -94,6 +94,7 @@ type Read func(ctx context.Context, p []byte, off uint32) error
 // Types are the types of a program, or those that a module adds.
 type Types struct {
 	name  string
+	read  Read
 	size  uint32
 	base  *Types
 	first ID // the number of the first one
@@ -103,10 +104,11 @@ type Types struct {
 	types   part
 	strings part
 	// starts has where each type begins that was walked over, from first on.
-	starts []uint32
-	next   uint32  // where the walk goes on
-	named  []named // those walked over that can be looked for by a name
-	found  map[string]place
+	starts  []uint32
+	next    uint32  // where the walk goes on
+	named   []named // those walked over that can be looked for by a name
+	found   map[string]place
+	members map[ID][]Member // of structures that were looked into
 }
 
 // named is a type with a name.
@@ -125,7 +127,7 @@ const (
 // Open looks at the header of BTF of size bytes. name is for messages. base has the types
 // that those of a module add to, nil: it stands for itself.
 func Open(ctx context.Context, name string, size uint64, read Read, base *Types) (*Types, error) {
-	t := &Types{name: name, base: base, first: 1, found: map[string]place{}}
+	t := &Types{name: name, read: read, base: base, first: 1, found: map[string]place{}, members: map[ID][]Member{}}
 	if size > MaxSize || size < headerSize {
 		return nil, t.bad(0, fmt.Sprintf("BTF of %d to %d bytes", headerSize, MaxSize), fmt.Sprintf("%d", size))
 	}
@@ -172,8 +174,19 @@ func Open(ctx context.Context, name string, size uint64, read Read, base *Types)
 // Name is what Open was given.
 func (t *Types) Name() string { return t.name }
 
-// Size is the number of bytes of the whole.
-func (t *Types) Bytes() uint32 { return t.size }
+// Raw reads the whole.
+func (t *Types) Raw(ctx context.Context) ([]byte, error) {
+	b := make([]byte, t.size)
+	for at := uint32(0); at < t.size; at += min(stride, t.size-at) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := t.read(ctx, b[at:at+min(stride, t.size-at)], at); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
 
 // Base gives the types that these add to, or nil.
 func (t *Types) Base() *Types { return t.base }

@@ -59,38 +59,35 @@ func (t *Types) SizeOf(ctx context.Context, id ID) (uint64, error) {
 	return 0, fmt.Errorf("%s: type %d: more than %d arrays of arrays: %w", t.name, id, maxChain, remora.ErrCorrupt)
 }
 
-// Members gives the members of a Struct or Union.
+// Members gives the members of a Struct or Union; other types have none. The slice is not
+// to be changed.
 func (t *Types) Members(ctx context.Context, d Type) ([]Member, error) {
-	all := make([]Member, d.members())
-	for i := range all {
-		var err error
-		if all[i], err = t.member(ctx, d, i); err != nil {
-			return nil, err
-		}
+	if d.Kind != Struct && d.Kind != Union || d.Count == 0 {
+		return nil, nil
 	}
-	return all, nil
-}
-
-func (d Type) members() int {
-	if d.Kind != Struct && d.Kind != Union {
-		return 0
-	}
-	return int(d.Count)
-}
-
-// member gives the i'th member.
-func (t *Types) member(ctx context.Context, d Type, i int) (m Member, err error) {
 	o := d.owner
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	b, ok, err := o.types.at(ctx, d.at+12*uint32(i), 12)
-	if err != nil || !ok {
-		return m, err
+	if all, ok := o.members[d.ID]; ok {
+		return all, nil
 	}
-	m.Type, m.Bit = ID(o.order.Uint32(b[4:])), o.order.Uint32(b[8:])
-	if d.flag {
-		m.Bit, m.Bits = m.Bit&0xffffff, uint8(m.Bit>>24)
+	b, _, err := o.types.at(ctx, d.at, 12*d.Count)
+	if err != nil {
+		return nil, err
 	}
-	m.Name, err = o.text(ctx, o.order.Uint32(b))
-	return m, err
+	all := make([]Member, d.Count)
+	for i := range all {
+		m, raw := &all[i], b[12*i:]
+		if m.Name, err = o.text(ctx, o.order.Uint32(raw)); err != nil {
+			return nil, err
+		}
+		bit := o.order.Uint32(raw[8:])
+		if d.flag {
+			m.Bits = uint8(bit >> 24)
+			bit &= 0xffffff
+		}
+		m.Type, m.Bit = ID(o.order.Uint32(raw[4:])), uint64(bit)
+	}
+	o.members[d.ID] = all
+	return all, nil
 }

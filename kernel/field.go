@@ -178,75 +178,17 @@ func (t *Types) exactly(ctx context.Context, member string) (field, error) {
 	return field{}, nil
 }
 
-// fieldIn finds a member of a structure by its path. A name is looked for in members
-// without a name, too.
+// fieldIn finds a member of a structure by its path.
 func (t *Types) fieldIn(ctx context.Context, d btf.Type, path string) (field, error) {
-	bit := uint64(0)
-	for {
-		name, rest, more := strings.Cut(path, ".")
-		s := search{t: t, ctx: ctx, name: name}
-		m, at, ok, err := s.in(d, 0)
-		if err != nil || !ok {
-			return field{}, err
-		}
-		bit += at
-		if !more {
-			return t.fieldOf(ctx, m, bit)
-		}
-		if d, err = t.data.Plain(ctx, m.Type); err != nil {
-			return field{}, err
-		}
-		path = rest
+	m, ok, err := t.data.Find(ctx, d, path)
+	if err != nil || !ok {
+		return field{}, err
 	}
-}
-
-// search looks for a member.
-type search struct {
-	t     *Types
-	ctx   context.Context
-	name  string
-	steps int
-}
-
-const (
-	maxNested = 32      // structures without a name within one another
-	maxSteps  = 1 << 18 // members looked at for one name
-)
-
-// in gives the member of a name and its first bit, counted from the start of d.
-func (s *search) in(d btf.Type, depth int) (m btf.Member, bit uint64, ok bool, err error) {
-	if d.Kind != btf.Struct && d.Kind != btf.Union {
-		return m, 0, false, nil
-	}
-	all, err := s.t.membersOf(s.ctx, d)
-	if err != nil {
-		return m, 0, false, err
-	}
-	if s.steps += len(all); s.steps > maxSteps || depth > maxNested {
-		return m, 0, false, fmt.Errorf("%s: %s has too many members within one another: %w", s.t.data.Name(), d.Name, remora.ErrCorrupt)
-	}
-	for _, m := range all {
-		if m.Name == s.name {
-			return m, uint64(m.Bit), true, nil
-		}
-	}
-	for _, in := range all {
-		if in.Name != "" {
-			continue
-		}
-		nested, err := s.t.data.Plain(s.ctx, in.Type)
-		if err != nil {
-			return m, 0, false, err
-		}
-		if m, bit, ok, err = s.in(nested, depth+1); err != nil || ok {
-			return m, bit + uint64(in.Bit), ok, err
-		}
-	}
-	return m, 0, false, nil
+	return t.fieldOf(ctx, m)
 }
 
 // fieldOf makes a field of a member.
-func (t *Types) fieldOf(ctx context.Context, m btf.Member, bit uint64) (field, error) {
+func (t *Types) fieldOf(ctx context.Context, m btf.Member) (field, error) {
 	d, err := t.data.Plain(ctx, m.Type)
 	if err != nil {
 		return field{}, err
@@ -258,34 +200,20 @@ func (t *Types) fieldOf(ctx context.Context, m btf.Member, bit uint64) (field, e
 	if size > math.MaxInt32 {
 		return field{}, fmt.Errorf("%s: %s has %d bytes: %w", t.data.Name(), m.Name, size, remora.ErrCorrupt)
 	}
-	f := field{off: bit / 8, size: uint32(size), signed: d.Signed, there: true}
+	f := field{off: m.Bit / 8, size: uint32(size), signed: d.Signed, there: true}
 	switch bits := max(m.Bits, d.Bits); {
 	case bits != 0:
-		return t.bitField(f, m, bit+uint64(d.Shift), bits)
+		off, n, shift, err := btf.Unit(m, d, size)
+		if err != nil {
+			return field{}, fmt.Errorf("%s: %w", t.data.Name(), err)
+		}
+		f.off, f.size, f.bit, f.bits = off, uint32(n), shift, bits
 	case d.Kind == btf.Array:
 		each, err := t.data.SizeOf(ctx, d.Ref)
 		if err != nil || each > math.MaxInt32 {
 			return field{}, err
 		}
 		f.elem = uint32(each)
-	}
-	return f, nil
-}
-
-// bitField has f begin at a multiple of its size, as compilers read it; where it would not
-// hold all bits there, at the byte of the first one.
-func (t *Types) bitField(f field, m btf.Member, bit uint64, bits uint8) (field, error) {
-	if f.size == 0 || f.size > 8 || bits > 64 {
-		return f, fmt.Errorf("%s: %s is a field of %d bits in %d bytes: %w", t.data.Name(), m.Name, bits, f.size, remora.ErrCorrupt)
-	}
-	f.off = bit / 8 / uint64(f.size) * uint64(f.size)
-	f.bits = bits
-	if bit-8*f.off+uint64(bits) > 8*uint64(f.size) {
-		f.off, f.size = bit/8, 8
-	}
-	f.bit = uint8(bit - 8*f.off)
-	if uint(f.bit)+uint(bits) > 8*uint(f.size) {
-		return f, fmt.Errorf("%s: %s is a field of %d bits from bit %d on: %w", t.data.Name(), m.Name, bits, bit, remora.ErrCorrupt)
 	}
 	return f, nil
 }

@@ -31,7 +31,7 @@ func typesOf(t testing.TB, b *testimage.BTF) *Types {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Types{data: data, members: map[btf.ID][]btf.Member{}}
+	return newTypes(nil, data, "in a test")
 }
 
 // sampleTypes has members of every sort.
