@@ -146,6 +146,18 @@ func (t *Table) Symbol(i int) Symbol {
 
 func (t *Table) name(e *entry) string { return t.names[e.at : e.at+uint32(e.size)] }
 
+// Slide gives a table whose symbols in r are moved by a distance, which may be the two's
+// complement of a negative one. The names are shared.
+func (t *Table) Slide(r remora.Range, by uint64) *Table {
+	list := slices.Clone(t.list)
+	for i := range list {
+		if r.Contains(remora.Addr(list[i].addr)) {
+			list[i].addr += by
+		}
+	}
+	return &Table{list: list, names: t.names, sizes: t.sizes, modules: t.modules, module: t.module}
+}
+
 // All gives all symbols in the order of the table.
 func (t *Table) All() iter.Seq[Symbol] {
 	return func(yield func(Symbol) bool) {

@@ -4,13 +4,13 @@ package kvm
 
 import (
 	"bytes"
-	"debug/elf"
 	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/testimage"
 )
 
 func FuzzStat(f *testing.F) {
@@ -27,7 +27,7 @@ func FuzzStat(f *testing.F) {
 func FuzzNamelist(f *testing.F) {
 	f.Add([]byte(systemMap))
 	f.Add([]byte(kallsyms))
-	f.Add(elfFile(binary.BigEndian, elf.ELFDATA2MSB, []elfSymbol{{"x", 1, 0x10, 1}}))
+	f.Add(testimage.ELFSymbols(binary.BigEndian, []testimage.ELFSymbol{{Name: "x", Value: 1, Info: 0x10, Section: 1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "names")
 		if err := os.WriteFile(path, b, 0o600); err != nil {

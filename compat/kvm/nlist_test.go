@@ -3,7 +3,6 @@
 package kvm
 
 import (
-	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compat/errno"
+	"github.com/remora-go/remora/internal/testimage"
 )
 
 // named is an image with symbols.
@@ -116,7 +116,7 @@ func TestBadNamelist(t *testing.T) {
 		"no name":      "ffffffff81000000 T \n",
 		"digit":        "ffffffff81000000 1 name\n",
 		"long address": "fffffffffffffffff T name\n",
-		"long line":    "ffffffff81000000 T " + strings.Repeat("x", maxLine) + "\n",
+		"long line":    "ffffffff81000000 T " + strings.Repeat("x", 4096) + "\n",
 		"binary":       "\x00\x01\x02",
 		"half of ELF":  "\x7fELF\x02\x01\x01",
 	} {
@@ -146,71 +146,24 @@ func TestBadNamelist(t *testing.T) {
 	}
 }
 
-// elfSymbol is one entry for elfFile.
-type elfSymbol struct {
-	name    string
-	value   uint64
-	info    byte
-	section elf.SectionIndex
-}
-
-// elfFile makes an ELF file of nothing but sections: text, read-only data, data, bss,
-// a note that is not loaded, the symbols and their names.
-func elfFile(order binary.ByteOrder, data elf.Data, symbols []elfSymbol) []byte {
-	names := []byte{0}
-	table := make([]byte, 24)
-	for _, s := range symbols {
-		entry := make([]byte, 24)
-		order.PutUint32(entry, uint32(len(names)))
-		entry[4] = s.info
-		order.PutUint16(entry[6:], uint16(s.section))
-		order.PutUint64(entry[8:], s.value)
-		order.PutUint64(entry[16:], 8)
-		table = append(table, entry...)
-		names = append(append(names, s.name...), 0)
-	}
-	const header = 64
-	sections := []elf.Section64{
-		{},
-		{Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR)},
-		{Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC)},
-		{Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_WRITE)},
-		{Type: uint32(elf.SHT_NOBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_WRITE)},
-		{Type: uint32(elf.SHT_PROGBITS)},
-		{Type: uint32(elf.SHT_SYMTAB), Off: header, Size: uint64(len(table)), Link: 7, Entsize: 24},
-		{Type: uint32(elf.SHT_STRTAB), Off: header + uint64(len(table)), Size: uint64(len(names))},
-	}
-	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Ehsize: header,
-		Shoff: header + uint64(len(table)+len(names)), Shentsize: 64, Shnum: uint16(len(sections)), Shstrndx: 7}
-	copy(h.Ident[:], elf.ELFMAG)
-	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(data), 1
-	var out bytes.Buffer
-	for _, part := range []any{h, table, names, sections} {
-		if err := binary.Write(&out, order, part); err != nil {
-			panic(err)
-		}
-	}
-	return out.Bytes()
-}
-
 func TestR103NListOfELF(t *testing.T) {
 	global, local, weak := byte(elf.STB_GLOBAL)<<4, byte(elf.STB_LOCAL)<<4, byte(elf.STB_WEAK)<<4
-	symbols := []elfSymbol{
-		{"file.c", 0, local | byte(elf.STT_FILE), elf.SHN_ABS},
-		{"undefined", 0, global, elf.SHN_UNDEF},
-		{"text", 0x1000, global | byte(elf.STT_FUNC), 1},
-		{"static", 0x1100, local | byte(elf.STT_FUNC), 1},
-		{"ro", 0x2000, global | byte(elf.STT_OBJECT), 2},
-		{"data", 0x3000, global | byte(elf.STT_OBJECT), 3},
-		{"bss", 0x4000, local | byte(elf.STT_OBJECT), 4},
-		{"debug", 0x5000, local, 5},
-		{"weak", 0x1200, weak | byte(elf.STT_FUNC), 1},
-		{"absolute", 0x77, global, elf.SHN_ABS},
-		{"common", 8, global | byte(elf.STT_OBJECT), elf.SHN_COMMON},
-		{"nowhere", 0x99, global, 1000},
+	symbols := []testimage.ELFSymbol{
+		{Name: "file.c", Value: 0, Info: local | byte(elf.STT_FILE), Section: elf.SHN_ABS},
+		{Name: "undefined", Value: 0, Info: global, Section: elf.SHN_UNDEF},
+		{Name: "text", Value: 0x1000, Info: global | byte(elf.STT_FUNC), Section: 1},
+		{Name: "static", Value: 0x1100, Info: local | byte(elf.STT_FUNC), Section: 1},
+		{Name: "ro", Value: 0x2000, Info: global | byte(elf.STT_OBJECT), Section: 2},
+		{Name: "data", Value: 0x3000, Info: global | byte(elf.STT_OBJECT), Section: 3},
+		{Name: "bss", Value: 0x4000, Info: local | byte(elf.STT_OBJECT), Section: 4},
+		{Name: "debug", Value: 0x5000, Info: local, Section: 5},
+		{Name: "weak", Value: 0x1200, Info: weak | byte(elf.STT_FUNC), Section: 1},
+		{Name: "absolute", Value: 0x77, Info: global, Section: elf.SHN_ABS},
+		{Name: "common", Value: 8, Info: global | byte(elf.STT_OBJECT), Section: elf.SHN_COMMON},
+		{Name: "nowhere", Value: 0x99, Info: global, Section: 1000},
 	}
-	for order, data := range map[binary.ByteOrder]elf.Data{binary.LittleEndian: elf.ELFDATA2LSB, binary.BigEndian: elf.ELFDATA2MSB} {
-		h, _ := openFake(t, nil, writeFile(t, "vmlinux", string(elfFile(order, data, symbols))), os.O_RDONLY)
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		h, _ := openFake(t, nil, writeFile(t, "vmlinux", string(testimage.ELFSymbols(order, symbols))), os.O_RDONLY)
 		want := []Nlist{{"text", 0x1000, 8, 'T'}, {"static", 0x1100, 8, 't'}, {"ro", 0x2000, 8, 'R'}, {"data", 0x3000, 8, 'D'},
 			{"bss", 0x4000, 8, 'b'}, {"debug", 0x5000, 8, 'n'}, {"weak", 0x1200, 8, 'W'}, {"absolute", 0x77, 8, 'A'},
 			{"common", 8, 8, 'C'}, {"nowhere", 0x99, 8, '?'}, {Name: "undefined"}, {Name: "file.c"}}
