@@ -70,7 +70,7 @@ func (e encoding) size() int {
 
 // Bounds of what is believed.
 const (
-	maxKallsyms   = 1 << 23
+	maxKallsyms   = 1 << 22
 	maxSymbolName = 4096      // bytes; the kernel's KSYM_NAME_LEN is 512
 	maxSymbolText = 256 << 20 // bytes of all names
 	maxToken      = 512

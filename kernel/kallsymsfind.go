@@ -11,8 +11,8 @@ import (
 )
 
 // kallsymsOfInfo finds the tables by VMCOREINFO, which has their addresses since 6.0.
-func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
-	at := kallsymsAt{mem: k.mem}
+func kallsymsOfInfo(ctx context.Context, mem *remora.Memory, info *VMCoreInfo) (*kallsyms, error) {
+	at := kallsymsAt{mem: mem}
 	var count, base, addresses remora.Addr
 	var missing []string
 	for _, w := range []struct {
@@ -24,7 +24,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 		{&at.tokens, "kallsyms_token_table", false}, {&at.index, "kallsyms_token_index", false},
 		{&at.offsets, "kallsyms_offsets", true}, {&base, "kallsyms_relative_base", true}, {&addresses, "kallsyms_addresses", true},
 	} {
-		a, ok := k.hints.VMCoreInfo.Symbol(w.name)
+		a, ok := info.Symbol(w.name)
 		if *w.into = a; !ok && !w.optional {
 			missing = append(missing, w.name)
 		}
@@ -35,7 +35,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 	if len(missing) > 0 {
 		return nil, &remora.FormatError{File: "VMCOREINFO", Want: "SYMBOL() of " + strings.Join(missing, ", "), Got: "none", Err: remora.ErrUnrecognized}
 	}
-	n, err := k.mem.Uint32(ctx, count)
+	n, err := mem.Uint32(ctx, count)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 		at.place = uint64(at.offsets)
 		encodings = []encoding{encPlace}
 		if base != 0 {
-			if at.base, err = k.mem.Uint64(ctx, base); err != nil {
+			if at.base, err = mem.Uint64(ctx, base); err != nil {
 				return nil, err
 			}
 			encodings = []encoding{encPerCPU, encBase, encPlace}
@@ -57,10 +57,10 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.findSmall(ctx, base); err != nil {
+	if err := s.findSmall(ctx, base, addresses != 0); err != nil {
 		return nil, err
 	}
-	stext, ok := k.hints.VMCoreInfo.Symbol("_stext")
+	stext, ok := info.Symbol("_stext")
 	if !ok {
 		return nil, &remora.FormatError{File: "VMCOREINFO", Want: "SYMBOL(_stext)", Got: "none", Err: remora.ErrUnrecognized}
 	}

@@ -92,7 +92,7 @@ func (s *kallsyms) decodeAs(ctx context.Context, offsets []byte, plain bool) (*s
 		size  = s.encoding.size()
 		total = 0
 	)
-	table.Grow(int(s.count), int(s.count)*20)
+	table.Grow(int(s.count), int(min(s.count, 1<<19))*20)
 	for i := range s.count {
 		if i%perMarker == 0 && s.marks != nil && names.at != s.marks[i/perMarker] {
 			return nil, s.bad("kallsyms_names", int64(names.at), fmt.Sprintf("symbol %d at %d, as a marker has it", i, s.marks[i/perMarker]), "not there")

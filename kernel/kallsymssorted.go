@@ -19,34 +19,34 @@ type sorted struct {
 }
 
 // findSmall looks for the markers, and for the numbers by name: VMCOREINFO has neither.
-// base is where the base of the addresses is, or 0. A kernel that does not have them, or
-// has them elsewhere, is no error.
+// base is where the base of the addresses is, or 0; absolute says that they have 64 bits.
+// A kernel that does not have them, or has them elsewhere, is no error.
 //
 // Until 6.3 the order in memory was offsets, base, number, names, markers, numbers by
 // name, tokens, index, each aligned to 8; since 6.4 it is number, names, markers, tokens,
 // index, offsets, base, numbers by name. Since 7.0 there is no base, and all are aligned
 // to 4.
-func (s *kallsyms) findSmall(ctx context.Context, base remora.Addr) error {
+func (s *kallsyms) findSmall(ctx context.Context, base remora.Addr, absolute bool) error {
 	n := remora.Addr(s.count)
-	gaps := []sorted{{s.tokens, 0}, {s.tokens - up(3*n, 8), 3}, {s.tokens - up(4*n, 8), 4}}
-	for _, g := range gaps {
-		if !s.findMarkers(ctx, g.at) {
-			continue
+	behind := s.offsets + 4*n
+	if absolute {
+		behind += 4 * n
+	}
+	if base > s.offsets {
+		behind = base + 8
+	}
+	for _, g := range []sorted{{s.tokens - up(3*n, 8), 3}, {s.tokens - up(4*n, 8), 4}} {
+		if s.findMarkers(ctx, g.at) && s.isSorted(ctx, g) {
+			return nil
 		}
-		if g.size != 0 {
-			s.isSorted(ctx, g)
+	}
+	if s.marks == nil && !s.findMarkers(ctx, s.tokens) {
+		return ctx.Err()
+	}
+	for _, c := range []sorted{{up(behind, 8), 3}, {up(behind, 4), 3}, {up(behind, 8), 4}, {up(behind, 4), 4}} {
+		if s.isSorted(ctx, c) {
 			break
 		}
-		behind := s.offsets + 4*n
-		if base > s.offsets {
-			behind = base + 8
-		}
-		for _, c := range []sorted{{up(behind, 8), 3}, {up(behind, 4), 3}, {up(behind, 8), 4}, {up(behind, 4), 4}} {
-			if s.isSorted(ctx, c) {
-				break
-			}
-		}
-		break
 	}
 	return ctx.Err()
 }
@@ -98,18 +98,20 @@ func (s *kallsyms) lastEndsAt(ctx context.Context, a remora.Addr) bool {
 	return false
 }
 
-// isSorted says whether numbers by name are at a place, and keeps it: some are looked at.
+// isSorted says whether numbers by name are at a place, and keeps it. Some are looked at:
+// each is that of another symbol, whose name is not before the last one's.
 func (s *kallsyms) isSorted(ctx context.Context, c sorted) bool {
 	s.seqs, s.seqSize = c.at, c.size
-	const looks = 16
+	looks := min(16, s.count)
 	var last []byte
-	for i := range uint64(looks) {
-		name, _, err := s.byName(ctx, i*(s.count-1)/(looks-1), nil)
-		if err != nil || bytes.Compare(last, name) > 0 {
+	var seen []uint64
+	for i := range looks {
+		name, no, err := s.byName(ctx, i*(s.count-1)/max(looks-1, 1), nil)
+		if err != nil || bytes.Compare(last, name) > 0 || slices.Contains(seen, no) {
 			s.seqs, s.seqSize = 0, 0
 			return false
 		}
-		last = name
+		last, seen = name, append(seen, no)
 	}
 	return true
 }

@@ -28,7 +28,7 @@ var _ symbolSource = (*kallsyms)(nil)
 // Symbols finds the symbols, once.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
-		own, err := k.kallsymsOfInfo(ctx)
+		own, err := kallsymsOfInfo(ctx, k.mem, k.hints.VMCoreInfo)
 		if err != nil {
 			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", err)
 		}
