@@ -19,6 +19,12 @@ type Hints struct {
 	Machine    elf.Machine // EM_NONE: not known
 	CPUs       []CPU
 	PhysBase   []Value // where an x86-64 kernel may have been loaded
+
+	// Files with the symbols of the kernel, read when symbols are first asked for instead
+	// of those in its memory. The first one that is named counts, if it is of this kernel.
+	VMLinux   string // an ELF file
+	SystemMap string
+	Kallsyms  string // the text of /proc/kallsyms
 }
 
 // CPU is a processor: its registers by the names that gdb uses, and "cr0" to "cr4".

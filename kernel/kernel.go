@@ -41,6 +41,7 @@ var (
 	_ remora.Translator = (*Kernel)(nil)
 	_ remora.Explainer  = (*Kernel)(nil)
 	_ remora.Mapper     = (*Kernel)(nil)
+	_ remora.Symbolizer = (*Kernel)(nil)
 	_ xfer.Mover        = lacking{}
 )
 

@@ -13,9 +13,16 @@ import (
 )
 
 // Symbols are the symbols of a kernel and of its modules. They are decoded when they are
-// first asked for: a name by itself, where the kernel has them sorted by name, and
-// otherwise all.
-type Symbols struct{ own symbolSource }
+// first asked for: a name by itself, where the kernel has its names sorted, and otherwise
+// all.
+type Symbols struct {
+	// How says where those of the kernel itself come from.
+	How string
+
+	own     symbolSource
+	loaded  func(context.Context) iter.Seq2[sym.Symbol, error] // of modules and the like; nil: none
+	modules once[*moduleSymbolTable]
+}
 
 // symbolSource is where the symbols of the kernel itself come from.
 type symbolSource interface {
@@ -25,61 +32,139 @@ type symbolSource interface {
 
 var _ symbolSource = (*kallsyms)(nil)
 
+// moduleSymbolTable is what there is of modules, and why that is not all.
+type moduleSymbolTable struct {
+	*sym.Table
+	problem error
+}
+
 // Symbols finds the symbols, once.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
+		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
+			return s, err
+		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.hints.VMCoreInfo)
 		if err != nil {
 			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", err)
 		}
-		return &Symbols{own}, nil
+		return &Symbols{How: "kallsyms, addresses " + own.encoding.String(), own: own}, nil
 	})
 }
 
 // Lookup gives every symbol of a name: those of the kernel, then those of modules. None
-// is no error.
+// is no error, but where the symbols of modules cannot all be read; Problem has that
+// error also where there is one.
 func (s *Symbols) Lookup(ctx context.Context, name string) ([]sym.Symbol, error) {
-	return s.own.lookup(ctx, name)
+	found, err := s.own.lookup(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.ofModules(ctx)
+	if err != nil {
+		return found, err
+	}
+	if found = append(found, m.Lookup(name)...); len(found) == 0 {
+		return nil, m.problem
+	}
+	return found, nil
 }
 
-// At gives the symbol at or before a, of the part of memory that a is in. The error is a
-// *NoSymbolError where there is none.
+// Problem says why not all symbols of modules could be read.
+func (s *Symbols) Problem(ctx context.Context) error {
+	m, err := s.ofModules(ctx)
+	if err != nil {
+		return err
+	}
+	return m.problem
+}
+
+// ofModules reads the symbols of modules, once.
+func (s *Symbols) ofModules(ctx context.Context) (*moduleSymbolTable, error) {
+	return s.modules.do(ctx, func(ctx context.Context) (*moduleSymbolTable, error) {
+		var all sym.Builder
+		m := &moduleSymbolTable{}
+		if s.loaded != nil {
+			for one, err := range s.loaded(ctx) {
+				if err == nil {
+					err = all.Add(one)
+				}
+				if err != nil && m.problem == nil {
+					m.problem = fmt.Errorf("the symbols of modules: %w", err)
+				}
+			}
+		}
+		m.Table = all.Table()
+		return m, ctx.Err()
+	})
+}
+
+// At gives the symbol at a, or else the nearest one before it in the same part of memory:
+// the image of the kernel, or a module. The error is a *NoSymbolError where there is none.
 func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
 	t, err := s.own.table(ctx)
 	if err != nil {
 		return sym.Symbol{}, err
 	}
-	if found, ok := t.At(a); ok && inKernel(t, a) {
+	if found, ok := t.At(a); ok && inKernel(t, a, found) {
+		return found, nil
+	}
+	m, err := s.ofModules(ctx)
+	if err != nil {
+		return sym.Symbol{}, err
+	}
+	if found, ok := m.At(a); ok && uint64(a-found.Addr) < max(found.Size, 1) {
 		return found, nil
 	}
 	return sym.Symbol{}, &NoSymbolError{Addr: a}
 }
 
-// inKernel says whether an address is in the image of the kernel.
-func inKernel(t *sym.Table, a remora.Addr) bool {
-	if a < 1<<63 {
-		return false // the number of a per-CPU symbol at most
+// maxFunction is how far behind the last symbol an address is believed to be in what
+// that names, where nothing says how long it is.
+const maxFunction = 1 << 20
+
+// inKernel says whether an address is in the image of the kernel, as far as the symbol
+// before it is. Those of per-CPU variables may be numbers from 0 on, which are no
+// addresses; without CONFIG_KALLSYMS_ALL there is no _end.
+func inKernel(t *sym.Table, a remora.Addr, before sym.Symbol) bool {
+	if before.Addr < 1<<63 {
+		return false
 	}
-	for _, end := range t.Lookup("_end") {
+	ends := t.Lookup("_end")
+	for _, end := range ends {
 		if a >= end.Addr {
 			return false
 		}
 	}
-	return true
+	return len(ends) > 0 || a-before.Addr < maxFunction
 }
 
-// All gives all symbols in the order of /proc/kallsyms.
+// All gives all symbols in the order of /proc/kallsyms. What could not be read of modules
+// is the last error.
 func (s *Symbols) All(ctx context.Context) iter.Seq2[sym.Symbol, error] {
 	return func(yield func(sym.Symbol, error) bool) {
-		t, err := s.own.table(ctx)
+		own, err := s.own.table(ctx)
 		if err != nil {
 			yield(sym.Symbol{}, err)
 			return
 		}
-		for found := range t.All() {
-			if !yield(found, nil) {
+		for one := range own.All() {
+			if !yield(one, nil) {
 				return
 			}
+		}
+		m, err := s.ofModules(ctx)
+		if err != nil {
+			yield(sym.Symbol{}, err)
+			return
+		}
+		for one := range m.All() {
+			if !yield(one, nil) {
+				return
+			}
+		}
+		if m.problem != nil {
+			yield(sym.Symbol{}, m.problem)
 		}
 	}
 }
@@ -118,4 +203,28 @@ func (k *Kernel) symbol(ctx context.Context, name string) (remora.Addr, error) {
 		return 0, fmt.Errorf("the kernel has %d symbols %s: %w", len(found), name, remora.ErrCorrupt)
 	}
 	return found[0].Addr, nil
+}
+
+// Symbol gives every symbol of a name.
+func (k *Kernel) Symbol(ctx context.Context, name string) ([]remora.Symbol, error) {
+	s, err := k.Symbols(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.Lookup(ctx, name)
+	var all []remora.Symbol
+	for _, one := range found {
+		all = append(all, remora.Symbol{Name: one.Name, Addr: one.Addr, Size: one.Size, Module: one.Module})
+	}
+	return all, err
+}
+
+// SymbolAt gives the symbol at a, or the nearest one before it in the same part of memory.
+func (k *Kernel) SymbolAt(ctx context.Context, a remora.Addr) (remora.Symbol, bool) {
+	s, err := k.Symbols(ctx)
+	if err != nil {
+		return remora.Symbol{}, false
+	}
+	one, err := s.At(ctx, a)
+	return remora.Symbol{Name: one.Name, Addr: one.Addr, Size: one.Size, Module: one.Module}, err == nil
 }

@@ -33,9 +33,9 @@ var (
 
 // openedKernel gives the kernel in an image, and keeps the image: closing the one closes
 // the other. name is for messages.
-func openedKernel(img *vmcore.Image, name string) *Kernel {
+func openedKernel(img *vmcore.Image, name string, o *Options) *Kernel {
 	m := img.Meta()
-	h := &kernel.Hints{Machine: m.Machine}
+	h := &kernel.Hints{Machine: m.Machine, VMLinux: o.VMLinux, SystemMap: o.SystemMap, Kallsyms: o.Kallsyms}
 	if m.VMCoreInfo != nil {
 		h.VMCoreInfo = kernel.ParseVMCoreInfo(m.VMCoreInfo)
 	}
@@ -137,7 +137,7 @@ func imageFiles(files []string, view string, o *Options) (remora.Target, error) 
 	case view == viewPhys:
 		return img, nil
 	}
-	return openedKernel(img, files[0]), nil
+	return openedKernel(img, files[0], o), nil
 }
 
 // imageFile is imageFiles for one.
@@ -153,7 +153,7 @@ func Content(ctx context.Context, t remora.Target) (*vmcore.Content, error) {
 		return k.content(ctx)
 	}
 	if img, ok := t.(*vmcore.Image); ok {
-		return openedKernel(img, img.Info().Name).content(ctx)
+		return openedKernel(img, img.Info().Name, &Options{}).content(ctx)
 	}
 	m, ok := remora.As[remora.Mapper](t)
 	if !ok {

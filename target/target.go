@@ -45,6 +45,11 @@ type Options struct {
 	Base         remora.Addr
 	Hole         remora.Range
 	Segments     []remora.Range
+
+	// Files with the symbols of the kernel in an image: see kernel.Hints.
+	VMLinux   string
+	SystemMap string
+	Kallsyms  string
 }
 
 // image says whether the options take a file for a kernel image.

@@ -27,13 +27,14 @@ func vtopCommand() Command {
 			"they are those at a physical address, as in CR3, TTBR or satp, of the form that the kernel's have or that\n" +
 			"--tables gives: x86-64 or x86-64:5 (levels), arm64:48:4K (bits of an address, size of a page), riscv64:48.",
 		Examples: []string{
-			"remora vtop vmcore 0xffffffff81000000",
+			"remora vtop vmcore init_task",
 			"remora vtop vmcore 0x7ffd1000 --root 0x1f3a000   # an address of a process",
 			"remora vtop ram.raw 0xffffffff81000000 --format raw --root 0x2a0a000 --tables x86-64",
 		},
 		New: func(flags *pflag.FlagSet) Run {
 			o := &vtopOptions{open: &target.Options{}}
 			imageFlags(flags, o.open)
+			symbolFlags(flags, o.open)
 			flags.Var(&o.root, "root", "the top table is at physical address `ADDR`")
 			flags.Var(&o.tables, "tables", "the form of the page tables: `FORM` is as above")
 			return func(ctx context.Context, env *Env, args []string) (Result, error) {
@@ -99,7 +100,7 @@ func (r *translation) begin(o *vtopOptions, args []string) error {
 	if o.root.set && r.tables.Half() == paging.Upper { // arm64: an address says which half the root is of
 		r.lower = r.kernel.TablesAt(format, root, paging.Lower)
 	}
-	l := &locator{ctx: r.ctx, target: addressed{r.kernel}}
+	l := &locator{ctx: r.ctx, target: addressed{r.kernel, r.kernel}}
 	for _, arg := range args {
 		a, err := l.parseAddr(arg)
 		if err != nil {

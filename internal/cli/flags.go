@@ -35,6 +35,7 @@ func openFlags(flags *pflag.FlagSet) *target.Options {
 	flags.BoolVar(&o.Files, "files", false, "take what a core left out from the mapped files, if their build id agrees")
 	flags.StringVar(&o.Root, "root", "", "look for mapped files below `DIR`")
 	imageFlags(flags, o)
+	symbolFlags(flags, o)
 	return o
 }
 
@@ -45,6 +46,13 @@ func imageFlags(flags *pflag.FlagSet, o *target.Options) {
 	flags.Var((*addrFlag)(&o.Base), "ram-base", "a raw kernel image begins at physical address `ADDR`")
 	flags.Var((*rangeFlag)(&o.Hole), "hole", "a raw kernel image passes over `RANGE`, such as 0xc0000000+1G")
 	flags.Var((*rangesFlag)(&o.Segments), "segment", "a raw kernel image holds `RANGE` next; once for each, in the order of the file")
+}
+
+// symbolFlags adds the flags that say where the symbols of a kernel are.
+func symbolFlags(flags *pflag.FlagSet, o *target.Options) {
+	flags.StringVar(&o.VMLinux, "vmlinux", "", "take the symbols of a kernel from `FILE`, its ELF file")
+	flags.StringVar(&o.SystemMap, "system-map", "", "take the symbols of a kernel from `FILE`, its System.map")
+	flags.StringVar(&o.Kallsyms, "kallsyms", "", "take the symbols of a kernel from `FILE`, the text of its /proc/kallsyms")
 }
 
 // formatFlag is a vmcore.Format.

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -22,7 +24,23 @@ const (
 	imageText = 0xffffffff81000000
 	imageLoad = 0x4000000
 	imageRoot = imageLoad + 0x2000
+
+	imageBanner   = 0x1000  // from the start of the kernel: linux_banner
+	imageKallsyms = 0x80000 // and the tables of symbols
 )
+
+// imageSymbols gives the symbols of the machine's kernel.
+func imageSymbols() *testimage.Kallsyms {
+	return &testimage.Kallsyms{Encoding: "place", Order: "7.0", Seqs: 3, Symbols: []testimage.KallsymsSymbol{
+		{Addr: imageText, Type: 'T', Name: "_stext"},
+		{Addr: imageText + 0x100, Type: 'T', Name: "start_kernel"},
+		{Addr: imageText + 0x200, Type: 't', Name: "twice"},
+		{Addr: imageText + 0x300, Type: 't', Name: "twice"},
+		{Addr: imageText + 0x400, Type: 't', Name: "evil\x1b[2J"},
+		{Addr: imageText + imageBanner, Type: 'R', Name: "linux_banner"},
+		{Addr: imageText + 0xf0000, Type: 'B', Name: "_end"},
+	}}
+}
 
 // machineMemory gives the memory of that machine.
 func machineMemory(lost bool) *testimage.Physical {
@@ -47,11 +65,26 @@ func machineMemory(lost bool) *testimage.Physical {
 	t.Set(0x403000, 1, ^uint64(0x5000)&(1<<52-4096)|1<<8) // PROT_NONE, inverted
 	t.Set(0x404000, 1, 0x2067)                            // maps the page that was left out
 	mem.Write(imageLoad, []byte("the text of the kernel\x00"))
+	mem.Write(imageLoad+imageBanner, []byte("Linux version 6.12.0-script (someone@somewhere)\n\x00"))
+	tables, _ := imageSymbols().Put(imageText + imageKallsyms)
+	mem.Write(imageLoad+imageKallsyms, tables)
 	return mem
 }
 
-var imageInfo = []byte("OSRELEASE=6.12.0-script\nPAGESIZE=4096\nSYMBOL(_stext)=ffffffff81000000\nSYMBOL(swapper_pg_dir)=ffffffff81002000\n" +
-	"NUMBER(phys_base)=50331648\nNUMBER(pgtable_l5_enabled)=0\n")
+// imageInfo is the machine's VMCOREINFO.
+var imageInfo = append([]byte("OSRELEASE=6.12.0-script\nPAGESIZE=4096\nSYMBOL(_stext)=ffffffff81000000\nSYMBOL(swapper_pg_dir)=ffffffff81002000\n"+
+	"NUMBER(phys_base)=50331648\nNUMBER(pgtable_l5_enabled)=0\n"), imagePlaces()...)
+
+// imagePlaces says where the tables of symbols are.
+func imagePlaces() (text []byte) {
+	_, places := imageSymbols().Put(imageText + imageKallsyms)
+	for _, name := range slices.Sorted(maps.Keys(places)) {
+		if name != "kallsyms_markers" && name != "kallsyms_seqs_of_names" {
+			text = fmt.Appendf(text, "SYMBOL(%s)=%x\n", name, places[name])
+		}
+	}
+	return text
+}
 
 // writeImage writes an image of the machine: "elf", "bare" without VMCOREINFO, "cr3" with
 // registers instead, "evil" with text that no terminal should see, "kdump" with a lost page, "flat", "lime", "raw" as memory from

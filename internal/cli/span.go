@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/target"
 )
 
 // spanForms are the ways to write a range, for help.
@@ -149,6 +150,9 @@ func (l *locator) lookUp(name string) (remora.Range, bool, error) {
 		if len(found) > 0 {
 			return remora.Range{Start: found[0].Addr}, true, nil
 		}
+	}
+	if _, ok := l.target.(*target.Kernel); ok { // its regions have no names
+		return remora.Range{}, false, nil
 	}
 	regs, err := l.regions()
 	for _, reg := range regs {
