@@ -59,7 +59,11 @@ func (t *Types) decl(ctx context.Context, id ID, name string, protos int) (strin
 			tight, id = false, d.Ref
 			continue
 		}
-		return shorten(joined(front+d.keyword(), name)), nil
+		word := d.Keyword()
+		if d.Name == "" {
+			word += " {...}"
+		}
+		return shorten(joined(front+word, name)), nil
 	}
 	return shorten(joined("...", name)), nil
 }
@@ -79,26 +83,20 @@ func shorten(s string) string {
 	return s
 }
 
-// keyword is a type as a declaration names it.
-func (d Type) keyword() string {
-	name := d.Name
-	if name == "" {
-		name = "{...}"
+// Keyword is a type as a declaration names it: "struct list_head".
+func (d Type) Keyword() string {
+	word := ""
+	switch {
+	case d.Kind == Struct, d.Kind == Forward && !d.Union:
+		word = "struct"
+	case d.Kind == Union, d.Kind == Forward:
+		word = "union"
+	case d.Kind == Enum, d.Kind == Enum64:
+		word = "enum"
+	default:
+		return d.Name
 	}
-	switch d.Kind {
-	case Struct:
-		return "struct " + name
-	case Union:
-		return "union " + name
-	case Enum, Enum64:
-		return "enum " + name
-	case Forward:
-		if d.Union {
-			return "union " + name
-		}
-		return "struct " + name
-	}
-	return name
+	return joined(word, d.Name)
 }
 
 // params writes the parameters of a function.
@@ -145,6 +143,9 @@ type Value struct {
 	Name string
 	N    uint64
 }
+
+// Text gives the number, for values of d.
+func (v Value) Text(d Type) string { return decimal(v.N, d.Signed) }
 
 // Values gives the values of an Enum or Enum64.
 func (t *Types) Values(ctx context.Context, d Type) ([]Value, error) {

@@ -12,6 +12,7 @@ func commands() []Command {
 		writeCommand(),
 		copyCommand(),
 		vtopCommand(),
+		structCommand(),
 		checkCommand(),
 		convertCommand(),
 		doctorCommand(),
