@@ -110,6 +110,9 @@ func causeText(err error) string {
 	return err.Error()
 }
 
+// farFromSymbol is more than anything with a symbol has.
+const farFromSymbol = 16 << 20
+
 // symbol names what is at an address of the kernel's image or of a module.
 func (f *datumFiller) symbol(a remora.Addr) string {
 	if a < 1<<63 {
@@ -123,7 +126,7 @@ func (f *datumFiller) symbol(a remora.Addr) string {
 		return ""
 	}
 	s, err := f.symbols.At(f.ctx, a)
-	if err != nil || s.Name == "" {
+	if err != nil || s.Name == "" || a-s.Addr >= farFromSymbol {
 		return ""
 	}
 	name := s.Name
