@@ -45,7 +45,7 @@ type DatumOptions struct {
 
 const (
 	maxDatum = 16 << 20
-	maxData  = 1 << 18
+	maxData  = 1 << 16
 	maxText  = 4096
 )
 

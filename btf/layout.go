@@ -30,7 +30,7 @@ type Layout struct {
 }
 
 // maxRows is how many members a layout may have, with those of members.
-const maxRows = 1 << 17
+const maxRows = 1 << 15
 
 // Layout gives the layout of a type.
 func (t *Types) Layout(ctx context.Context, d Type) (*Layout, error) {
