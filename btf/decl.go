@@ -10,21 +10,29 @@ import (
 
 const (
 	maxDecl   = 1000 // bytes of a declaration
-	maxParams = 64
-	maxProtos = 4 // functions that take functions that take functions
+	maxSteps  = 500  // types that it goes through
+	maxProtos = 4    // functions that take functions that take functions
 )
 
 // Decl writes the declaration of something of a type as C has it: "char comm[16]", or
 // without a name the type alone: "struct list_head *". What is too long ends in "...".
 func (t *Types) Decl(ctx context.Context, id ID, name string) (string, error) {
-	return t.decl(ctx, id, name, 0)
+	w := declarer{t: t, ctx: ctx}
+	return w.decl(id, name, 0)
 }
 
-func (t *Types) decl(ctx context.Context, id ID, name string, protos int) (string, error) {
+// declarer writes one declaration.
+type declarer struct {
+	t     *Types
+	ctx   context.Context
+	steps int
+}
+
+func (w *declarer) decl(id ID, name string, protos int) (string, error) {
 	front := "" // modifiers of what comes next
 	tight := false
-	for range maxChain {
-		d, err := t.Type(ctx, id)
+	for ; w.steps < maxSteps && len(name) < maxDecl; w.steps++ {
+		d, err := w.t.Type(w.ctx, id)
 		if err != nil {
 			return "", err
 		}
@@ -51,7 +59,7 @@ func (t *Types) decl(ctx context.Context, id ID, name string, protos int) (strin
 			if tight {
 				name = "(" + name + ")"
 			}
-			params, err := t.params(ctx, d, protos)
+			params, err := w.params(d, protos)
 			if err != nil {
 				return "", err
 			}
@@ -59,7 +67,11 @@ func (t *Types) decl(ctx context.Context, id ID, name string, protos int) (strin
 			tight, id = false, d.Ref
 			continue
 		}
-		return shorten(joined(front+d.keyword(), name)), nil
+		word := d.Keyword()
+		if d.Name == "" {
+			word += " {...}"
+		}
+		return shorten(joined(front+word, name)), nil
 	}
 	return shorten(joined("...", name)), nil
 }
@@ -79,36 +91,30 @@ func shorten(s string) string {
 	return s
 }
 
-// keyword is a type as a declaration names it.
-func (d Type) keyword() string {
-	name := d.Name
-	if name == "" {
-		name = "{...}"
+// Keyword is a type as a declaration names it: "struct list_head".
+func (d Type) Keyword() string {
+	word := ""
+	switch {
+	case d.Kind == Struct, d.Kind == Forward && !d.Union:
+		word = "struct"
+	case d.Kind == Union, d.Kind == Forward:
+		word = "union"
+	case d.Kind == Enum, d.Kind == Enum64:
+		word = "enum"
+	default:
+		return d.Name
 	}
-	switch d.Kind {
-	case Struct:
-		return "struct " + name
-	case Union:
-		return "union " + name
-	case Enum, Enum64:
-		return "enum " + name
-	case Forward:
-		if d.Union {
-			return "union " + name
-		}
-		return "struct " + name
-	}
-	return name
+	return joined(word, d.Name)
 }
 
 // params writes the parameters of a function.
-func (t *Types) params(ctx context.Context, d Type, protos int) (string, error) {
-	if protos++; protos > maxProtos || d.Count > maxParams {
+func (w *declarer) params(d Type, protos int) (string, error) {
+	if protos++; protos > maxProtos {
 		return "...", nil
 	}
 	var all []string
 	for i := range d.Count {
-		name, id, err := d.owner.param(ctx, d, i)
+		name, id, err := d.owner.param(w.ctx, d, i)
 		if err != nil {
 			return "", err
 		}
@@ -116,7 +122,7 @@ func (t *Types) params(ctx context.Context, d Type, protos int) (string, error) 
 			all = append(all, "...")
 			break
 		}
-		p, err := t.decl(ctx, id, name, protos)
+		p, err := w.decl(id, name, protos)
 		if err != nil {
 			return "", err
 		}
@@ -145,6 +151,9 @@ type Value struct {
 	Name string
 	N    uint64
 }
+
+// Text gives the number, for values of d.
+func (v Value) Text(d Type) string { return decimal(v.N, d.Signed) }
 
 // Values gives the values of an Enum or Enum64.
 func (t *Types) Values(ctx context.Context, d Type) ([]Value, error) {

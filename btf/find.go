@@ -12,7 +12,7 @@ import (
 
 const (
 	maxNested = 32      // structures without a name within one another
-	maxSteps  = 1 << 18 // members looked at for one name
+	maxLooks  = 1 << 18 // members looked at for one name
 )
 
 // Find gives the member of d at a path like "mm_mt.ma_root", which may go through members
@@ -49,11 +49,11 @@ func (s *search) in(d Type, bit uint64, depth int) (Member, bool, error) {
 	if err != nil {
 		return Member{}, false, err
 	}
-	if s.steps += len(all); s.steps > maxSteps || depth > maxNested {
+	if s.steps += len(all); s.steps > maxLooks || depth > maxNested {
 		return Member{}, false, fmt.Errorf("%s: %s has too many members within one another: %w", s.t.name, d.Name, remora.ErrCorrupt)
 	}
 	for _, m := range all {
-		if m.Name == s.name {
+		if m.Name == s.name && m.Name != "" {
 			m.Bit += bit
 			return m, true, nil
 		}

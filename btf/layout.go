@@ -14,10 +14,12 @@ type Layout struct {
 	Type Type
 	Decl string // of the member, or of the type alone
 	Name string // of the member
-	Off  uint64 // bytes from the start of the outermost type
-	Size uint64 // bytes
-	Bit  uint8  // of a bit field: its first bit, from the lowest of the bytes at Off on
-	Bits uint8  // 0: no bit field
+	// TypeText is Decl without the name.
+	TypeText string
+	Off      uint64 // bytes from the start of the outermost type
+	Size     uint64 // bytes
+	Bit      uint8  // of a bit field: its first bit, from the lowest of the bytes at Off on
+	Bits     uint8  // 0: no bit field
 
 	// Of structures and unions that are written out: the outermost one, and members whose
 	// type has no name.
@@ -28,7 +30,7 @@ type Layout struct {
 }
 
 // maxRows is how many members a layout may have, with those of members.
-const maxRows = 1 << 17
+const maxRows = 1 << 15
 
 // Layout gives the layout of a type.
 func (t *Types) Layout(ctx context.Context, d Type) (*Layout, error) {
@@ -39,11 +41,11 @@ func (t *Types) Layout(ctx context.Context, d Type) (*Layout, error) {
 func (t *Types) LayoutAt(ctx context.Context, m Member) (*Layout, error) {
 	w := layouter{t: t, ctx: ctx}
 	l, err := w.row(m, 0, 0)
-	if err != nil {
-		return nil, err
-	}
-	if !l.Open {
+	if err == nil && !l.Open && l.Bits == 0 {
 		err = w.open(&l, m.Bit, 0)
+	}
+	if err == nil {
+		l.Decl, err = t.Decl(ctx, m.Type, m.Name)
 	}
 	return &l, err
 }
@@ -67,6 +69,9 @@ func (w *layouter) row(m Member, base uint64, depth int) (l Layout, err error) {
 		return l, err
 	}
 	l.Name = m.Name
+	if l.TypeText, err = w.t.Decl(w.ctx, m.Type, ""); err != nil {
+		return l, err
+	}
 	bit := base + m.Bit
 	l.Off = bit / 8
 	if bits := max(m.Bits, l.Type.Bits); bits != 0 {

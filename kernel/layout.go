@@ -61,14 +61,15 @@ const imageGap = 64 << 20
 // imageAt follows the kernel's image up from _stext, as long as all of it that is mapped
 // lies in one piece in physical memory.
 func (k *Kernel) imageAt(ctx context.Context, stext remora.Addr) (all []Piece) {
-	first := stext &^ (imageAlign - 1)
-	e := k.Translate(ctx, first)
-	if e.Err != nil {
-		first = stext
-		e = k.Translate(ctx, first)
-	}
+	e := k.Translate(ctx, stext)
 	if e.Err != nil {
 		return nil
+	}
+	// What is before _stext is no part of it where the kernel gave that memory away, and
+	// mapped other memory there.
+	first := stext
+	if before := k.Translate(ctx, stext&^(imageAlign-1)); before.Err == nil && before.Virt-before.Phys == e.Virt-e.Phys {
+		first, e = stext&^(imageAlign-1), before
 	}
 	base, end, mapped := e.Virt-e.Phys, first, first
 	for ; end-first < x86ImageSize && end-mapped <= imageGap && ctx.Err() == nil; e = k.Translate(ctx, end) {

@@ -121,3 +121,19 @@ func TestUname(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// Before _stext arm64 gives its memory away, where a stack may come to be.
+func TestLayoutOfAnImageWithAnotherMappingBeforeIt(t *testing.T) {
+	m := newMachine(testimage.TableModes()[0])
+	for at := uint64(0); at < 1<<16; at += 4096 {
+		m.tables.Map(m.text+at, 0x20000000+at, 4096)
+	}
+	m.info["SYMBOL(_stext)"] = fmt.Sprintf("%x", m.text+1<<16)
+	k := New(m.space(t), "sample", m.hints())
+	defer k.Close()
+	l, err := k.Layout(t.Context())
+	want := Piece{remora.Range{Start: remora.Addr(m.load + 1<<16), Size: imageBytes - 1<<16}, remora.Addr(m.text + 1<<16)}
+	if err != nil || len(l.Image) != 1 || l.Image[0] != want {
+		t.Errorf("%+v, %v, want %+v", l, err, want)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"iter"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/btf"
 )
 
 // reader reads values of structures. The first error stays, and what is read after it is
@@ -56,27 +57,7 @@ func (r *reader) text(a remora.Addr, f field) string {
 
 // value decodes the bytes of an integer.
 func (f field) value(b []byte, order binary.ByteOrder) uint64 {
-	var v uint64
-	for i := range b {
-		k := i
-		if order == binary.ByteOrder(binary.BigEndian) {
-			k = len(b) - 1 - i
-		}
-		v |= uint64(b[k]) << (8 * i)
-	}
-	width := 8 * uint(len(b))
-	if f.bits != 0 {
-		v >>= f.bit
-		width = uint(f.bits)
-	}
-	if width == 0 || width >= 64 {
-		return v
-	}
-	v &= 1<<width - 1
-	if f.signed && v>>(width-1) != 0 {
-		v |= ^uint64(0) << width
-	}
-	return v
+	return btf.Integer(b, order, f.bit, f.bits, f.signed)
 }
 
 // maxList is the largest number of entries that a list is believed to have.

@@ -64,94 +64,55 @@ func (k *Kernel) readBTF(a remora.Addr) btf.Read {
 	}
 }
 
-const (
-	scanWindow = 1 << 20
-	// leastBTF is less than the types of any kernel, and more than those of a module.
-	leastBTF = 500_000
-)
+// leastBTF is less than the types of any kernel, and more than those of a module.
+const leastBTF = 500_000
 
 // magicOfBTF begins BTF of the byte order that all these machines have.
 const magicOfBTF = "\x9f\xeb\x01\x00"
 
 // scanForBTF looks for BTF in the image of the kernel. There are copies elsewhere in
 // memory: what the kernel was unpacked from, and the file that it was read out of.
-func (k *Kernel) scanForBTF(ctx context.Context) (*Types, error) {
-	l, err := k.Layout(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s := btfScan{k: k, buf: make([]byte, scanWindow)}
-	for _, p := range l.Image {
-		if t := s.in(ctx, remora.Range{Start: p.Virt, Size: p.Size}); t != nil {
-			return t, nil
+func (k *Kernel) scanForBTF(ctx context.Context) (t *Types, err error) {
+	seen, lost, why := k.imageWindows(ctx, len(magicOfBTF)-1, func(at remora.Addr, b []byte) bool {
+		for {
+			i := bytes.Index(b, []byte(magicOfBTF))
+			if i < 0 {
+				return false
+			}
+			if t = k.tryBTF(ctx, at+remora.Addr(i)); t != nil {
+				return true
+			}
+			at, b = at+remora.Addr(i)+1, b[i+1:]
 		}
-	}
-	if ctx.Err() != nil {
+	})
+	switch {
+	case t != nil:
+		return t, nil
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case why != nil && seen == 0:
+		return nil, why
 	}
-	text := fmt.Sprintf("no BTF is in the %d KiB of the kernel's image, which a kernel made with CONFIG_DEBUG_INFO_BTF=y has", s.seen>>10)
-	if s.lost != 0 {
-		return nil, fmt.Errorf("%s; %d KiB of it could not be read: %w", text, s.lost>>10, s.why)
+	text := fmt.Sprintf("no BTF is in the %d KiB of the kernel's image, which a kernel made with CONFIG_DEBUG_INFO_BTF=y has", seen>>10)
+	if why != nil {
+		return nil, fmt.Errorf("%s; %d KiB of it could not be read: %w", text, lost>>10, why)
 	}
 	return nil, errors.New(text)
 }
 
-// btfScan is a search for BTF.
-type btfScan struct {
-	k    *Kernel
-	buf  []byte
-	seen uint64 // bytes
-	lost uint64 // of them: that could not be read
-	why  error  // of the first of those
-}
-
-// in looks through a range of the kernel's memory.
-func (s *btfScan) in(ctx context.Context, r remora.Range) *Types {
-	s.seen += r.Size
-	for off := uint64(0); off < r.Size && ctx.Err() == nil; {
-		b := s.buf[:min(scanWindow, r.Size-off)]
-		n, err := s.k.mem.ReadAt(ctx, b, r.Start+remora.Addr(off))
-		for at := 0; ; at++ {
-			i := bytes.Index(b[at:n], []byte(magicOfBTF))
-			if i < 0 {
-				break
-			}
-			at += i
-			start := off + uint64(at)
-			if t := s.try(ctx, remora.Range{Start: r.Start + remora.Addr(start), Size: r.Size - start}); t != nil {
-				return t
-			}
-		}
-		switch {
-		case err == nil && off+uint64(n) == r.Size:
-			return nil
-		case err == nil:
-			off += uint64(n) - (uint64(len(magicOfBTF)) - 1)
-		default:
-			next := (off+uint64(n))&^0xfff + 0x1000
-			if s.why == nil {
-				s.why = err
-			}
-			s.lost += min(next, r.Size) - off - uint64(n)
-			off = next
-		}
-	}
-	return nil
-}
-
-// try takes what is at the start of a range for the BTF of a kernel.
-func (s *btfScan) try(ctx context.Context, r remora.Range) *Types {
+// tryBTF takes what is at an address for the BTF of a kernel.
+func (k *Kernel) tryBTF(ctx context.Context, a remora.Addr) *Types {
 	var h [24]byte
-	if _, err := s.k.mem.ReadAt(ctx, h[:], r.Start); err != nil {
+	if _, err := k.mem.ReadAt(ctx, h[:], a); err != nil {
 		return nil
 	}
 	head, types := uint64(binary.LittleEndian.Uint32(h[4:])), uint64(binary.LittleEndian.Uint32(h[12:]))
 	text := uint64(binary.LittleEndian.Uint32(h[16:])) + uint64(binary.LittleEndian.Uint32(h[20:]))
 	size := head + max(uint64(binary.LittleEndian.Uint32(h[8:]))+types, text)
-	if types < leastBTF || size > r.Size {
+	if types < leastBTF || size > btf.MaxSize {
 		return nil
 	}
-	t, err := s.k.typesAt(ctx, remora.Range{Start: r.Start, Size: size}, fmt.Sprintf("found at %v in the kernel's image", r.Start))
+	t, err := k.typesAt(ctx, remora.Range{Start: a, Size: size}, fmt.Sprintf("found at %v in the kernel's image", a))
 	if err != nil {
 		return nil
 	}

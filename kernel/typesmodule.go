@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -21,14 +22,14 @@ type moduleBTF struct {
 // in the order in which the modules were loaded. They are named as the modules are.
 func (t *Types) Modules(ctx context.Context) iter.Seq2[*btf.Types, error] {
 	return func(yield func(*btf.Types, error) bool) {
-		head, err := t.k.symbol(ctx, "btf_modules")
-		if err != nil {
-			yield(nil, fmt.Errorf("the types of modules were not found: %w", err))
-			return
-		}
 		var f moduleBTF
 		if err := t.fields(ctx, wanted{&f.list, "btf_module.list", false}, wanted{&f.btf, "btf_module.btf", false},
 			wanted{&f.data, "btf.data", false}, wanted{&f.size, "btf.data_size", false}, wanted{&f.name, "btf.name", false}); err != nil {
+			yield(nil, err)
+			return
+		}
+		head, err := t.moduleList(ctx, &f)
+		if err != nil {
 			yield(nil, err)
 			return
 		}
@@ -43,6 +44,24 @@ func (t *Types) Modules(ctx context.Context) iter.Seq2[*btf.Types, error] {
 			yield(nil, r.err)
 		}
 	}
+}
+
+// moduleList gives the head of the list btf_modules: by its symbol, and where the kernel's
+// table of symbols has those of functions alone, by what it looks like.
+func (t *Types) moduleList(ctx context.Context, f *moduleBTF) (remora.Addr, error) {
+	head, err := t.k.symbol(ctx, "btf_modules")
+	if err == nil || ctx.Err() != nil {
+		return head, err
+	}
+	head, why := t.k.findList(ctx, "the list of modules with types", f.list, func(entry remora.Addr) bool {
+		r := t.k.reader(ctx)
+		data := r.uint(r.ptr(r.ptr(entry, f.btf), f.data), field{size: 4})
+		return r.err == nil && data == uint64(binary.LittleEndian.Uint32([]byte(magicOfBTF)))
+	})
+	if why != nil {
+		return 0, fmt.Errorf("%w; %w", err, why)
+	}
+	return head, nil
 }
 
 // moduleAt opens the types of the struct btf at a. What a module's own BTF lacks is told

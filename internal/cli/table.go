@@ -13,6 +13,7 @@ func commands() []Command {
 		copyCommand(),
 		symCommand(),
 		vtopCommand(),
+		structCommand(),
 		checkCommand(),
 		convertCommand(),
 		doctorCommand(),
