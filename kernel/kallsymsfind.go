@@ -12,6 +12,9 @@ import (
 
 // kallsymsOfInfo finds the tables by VMCOREINFO, which has their addresses since 6.0.
 func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
+	if _, err := k.Tables(ctx); err != nil {
+		return nil, err
+	}
 	at := kallsymsAt{mem: k.mem}
 	var count, base, addresses remora.Addr
 	var missing []string
@@ -24,7 +27,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 		{&at.tokens, "kallsyms_token_table", false}, {&at.index, "kallsyms_token_index", false},
 		{&at.offsets, "kallsyms_offsets", true}, {&base, "kallsyms_relative_base", true}, {&addresses, "kallsyms_addresses", true},
 	} {
-		a, ok := k.hints.VMCoreInfo.Symbol(w.name)
+		a, ok := k.VMCoreInfo().Symbol(w.name)
 		if *w.into = a; !ok && !w.optional {
 			missing = append(missing, w.name)
 		}
@@ -60,7 +63,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 	if err := s.findSmall(ctx, base); err != nil {
 		return nil, err
 	}
-	stext, ok := k.hints.VMCoreInfo.Symbol("_stext")
+	stext, ok := k.VMCoreInfo().Symbol("_stext")
 	if !ok {
 		return nil, &remora.FormatError{File: "VMCOREINFO", Want: "SYMBOL(_stext)", Got: "none", Err: remora.ErrUnrecognized}
 	}

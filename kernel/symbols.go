@@ -29,6 +29,11 @@ var _ symbolSource = (*kallsyms)(nil)
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
 		own, err := k.kallsymsOfInfo(ctx)
+		if err != nil && ctx.Err() == nil {
+			if s, none := k.kallsymsOfImage(ctx); none == nil {
+				own, err = s, nil
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", err)
 		}
