@@ -47,9 +47,10 @@ type Options struct {
 	Segments     []remora.Range
 
 	// Files with the symbols of the kernel in an image: see kernel.Hints.
-	VMLinux   string
-	SystemMap string
-	Kallsyms  string
+	VMLinux    string
+	SystemMap  string
+	Kallsyms   string
+	VMCoreInfo string // a file with the VMCOREINFO of the kernel, in place of the image's own
 }
 
 // image says whether the options take a file for a kernel image.
