@@ -33,6 +33,8 @@ type Kernel struct {
 
 	types   once[*Types]
 	symbols once[*Symbols]
+
+	taskAnswers
 }
 
 var (
