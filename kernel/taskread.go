@@ -101,6 +101,8 @@ func (tr *taskReader) fill(tasks []*Task) error {
 		}
 		if err := b.fault(tr.ctx, tr.mem, parents[i]); err != nil {
 			t.lacks(fmt.Errorf("the parent of %d: %w", t.PID, err))
+		} else if t.Idle() {
+			t.PPID = 0 // it was made by process 1, or by hand
 		} else if t.PPID = int(uint32(tgid.uint(parents[i].read, tr.tgid))); t.PPID > maxPID {
 			t.lacks(fmt.Errorf("the parent of %d has the number %d: %w", t.PID, t.PPID, remora.ErrCorrupt))
 			t.PPID = 0

@@ -72,7 +72,7 @@ func (k *Kernel) Usage(ctx context.Context, tasks []*Task) ([]Usage, error) {
 	if err != nil {
 		offsets = nil // what counters have for each processor is little, and left out
 	}
-	u := &usageReader{f, ctx, k.mem, offsets, k.pageSize()}
+	u := &usageReader{f, ctx, k.mem, offsets, k.pageSize(ctx)}
 	all := make([]Usage, len(tasks))
 	for from := 0; from < len(tasks); from += atOnce {
 		to := min(from+atOnce, len(tasks))

@@ -43,7 +43,7 @@ func openedKernel(img *vmcore.Image, name string) *Kernel {
 		h.PhysBase = append(h.PhysBase, kernel.Value{N: m.PhysBase, From: "the image"})
 	}
 	for _, c := range m.CPUs {
-		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Regs: c.Regs})
+		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
 	return &Kernel{kernel.New(img, filepath.Base(name), h), img}
 }
