@@ -83,16 +83,8 @@ func (k *Kernel) crashedTask(ctx context.Context, c *Crash) error {
 			continue
 		}
 		c.Regs = p.Regs
-		tr, err := k.taskReader(ctx)
-		if err != nil {
-			return err
-		}
-		t, err := tr.read(p.Current)
-		if err != nil {
-			return err
-		}
-		c.Task = t
-		return tr.fill([]*Task{t})
+		c.Task, err = k.TaskAt(ctx, p.Current)
+		return err
 	}
 	if err == nil && c.CPU >= 0 {
 		err = fmt.Errorf("processor %d has no run queue: %w", c.CPU, remora.ErrNotPresent)

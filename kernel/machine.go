@@ -156,3 +156,13 @@ func (t Taint) String() string {
 	}
 	return strings.Join(why, "; ")
 }
+
+// RAM is how much memory the kernel has to give away, in bytes.
+func (k *Kernel) RAM(ctx context.Context) (uint64, error) {
+	at, err := k.symbol(ctx, "_totalram_pages")
+	if err != nil {
+		return 0, err
+	}
+	n, err := k.mem.Uint64(ctx, at)
+	return n * k.pageSize(ctx), err
+}

@@ -140,6 +140,19 @@ func (k *Kernel) Task(ctx context.Context, pid int) (*Task, error) {
 	return tr.find(pid)
 }
 
+// TaskAt gives the thread whose struct task_struct is at a.
+func (k *Kernel) TaskAt(ctx context.Context, a remora.Addr) (*Task, error) {
+	tr, err := k.taskReader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := tr.read(a)
+	if err != nil {
+		return nil, err
+	}
+	return t, tr.fill([]*Task{t})
+}
+
 // NoTaskError says that a kernel has no thread of a number.
 type NoTaskError struct {
 	Name string // of the kernel

@@ -11,6 +11,7 @@ func commands() []Command {
 		readCommand(),
 		writeCommand(),
 		copyCommand(),
+		psCommand(),
 		vtopCommand(),
 		checkCommand(),
 		convertCommand(),
