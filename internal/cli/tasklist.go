@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -160,8 +159,7 @@ func fits(t *kernel.Task, want []string) bool {
 		if pid, err := strconv.Atoi(w); err == nil {
 			return t.PID == pid
 		}
-		ok, err := path.Match(w, t.Comm)
-		return ok || err != nil && w == t.Comm
+		return t.Comm == w || strings.ContainsAny(w, "*?") && fitsName(t.Comm, w)
 	})
 }
 
