@@ -117,8 +117,8 @@ func (k *Kernel) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// Threads lists the threads of a process, the first one first. t is any of them. An error
-// ends the list.
+// Threads lists the threads of a process, the first one first. t is any of them, and is on
+// the list in any case. An error ends it.
 func (k *Kernel) Threads(ctx context.Context, t *Task) iter.Seq2[*Task, error] {
 	return func(yield func(*Task, error) bool) {
 		tr, err := k.taskReader(ctx)

@@ -172,6 +172,7 @@ func (tr *taskReader) threads(t *Task, yield func(*Task, error) bool) {
 		err = fmt.Errorf("the kernel has neither task_struct.thread_node nor thread_group: %w", remora.ErrUnrecognized)
 	}
 	if err != nil {
+		l.add(t)
 		l.problem(fmt.Errorf("the threads of process %d: %w", t.TGID, err))
 	}
 	l.flush()

@@ -42,6 +42,12 @@ func (tr *taskReader) byNumbers(first *Task) (*numbered, error) {
 	return n, r.err
 }
 
+// pidOf is a struct pid, and the number that it stands for.
+type pidOf struct {
+	number uint64
+	at     remora.Addr
+}
+
 // byNumber goes over the numbers that are given out, and adds the processes that the list
 // did not have.
 func (l *taskList) byNumber(first *Task) error {
@@ -49,15 +55,15 @@ func (l *taskList) byNumber(first *Task) error {
 	if err != nil {
 		return err
 	}
-	var pids []remora.Addr
+	var pids []pidOf
 	var trouble []error
 	take := func() bool {
-		for _, a := range l.ofPIDs(pids, pidProcess) {
-			if l.seen[a] {
+		for _, p := range l.ofPIDs(pids, pidProcess) {
+			if l.seen[p.at] {
 				continue
 			}
-			if t, err := l.read(a); err != nil {
-				l.problem(fmt.Errorf("a process by its number: %w", err))
+			if t, err := l.read(p.at); err != nil {
+				l.problem(fmt.Errorf("process %d: %w", p.number, err))
 			} else {
 				l.add(t)
 			}
@@ -65,8 +71,8 @@ func (l *taskList) byNumber(first *Task) error {
 		pids = pids[:0]
 		return !l.ended
 	}
-	n.each(n.head, func(_ uint64, pid remora.Addr) bool {
-		if pids = append(pids, pid); len(pids) == atOnce {
+	n.each(n.head, func(index uint64, pid remora.Addr) bool {
+		if pids = append(pids, pidOf{n.base + index, pid}); len(pids) == atOnce {
 			return take()
 		}
 		return true
@@ -80,7 +86,7 @@ func (l *taskList) byNumber(first *Task) error {
 
 // ofPIDs gives the tasks that structs pid stand for, as a kind; those that cannot be
 // read, or have none, are left out.
-func (tr *taskReader) ofPIDs(pids []remora.Addr, kind uint64) (tasks []remora.Addr) {
+func (tr *taskReader) ofPIDs(pids []pidOf, kind uint64) (tasks []pidOf) {
 	link := tr.pidTasks.word(kind)
 	fr, err := frameOf("pid", link)
 	if err != nil {
@@ -88,16 +94,16 @@ func (tr *taskReader) ofPIDs(pids []remora.Addr, kind uint64) (tasks []remora.Ad
 	}
 	var b batch
 	parts := make([]part, len(pids))
-	for i, a := range pids {
-		parts[i] = b.add(a, &fr)
+	for i, p := range pids {
+		parts[i] = b.add(p.at, &fr)
 	}
 	if b.run(tr.ctx, tr.mem) != nil {
 		return nil
 	}
-	for _, p := range parts {
+	for i, p := range parts {
 		at := fr.ptr(p.read, link)
 		if b.fault(tr.ctx, tr.mem, p) == nil && isKernel(at) {
-			tasks = append(tasks, at-remora.Addr(tr.pidLinks.off+16*kind))
+			tasks = append(tasks, pidOf{pids[i].number, at - remora.Addr(tr.pidLinks.off+16*kind)})
 		}
 	}
 	return tasks
@@ -140,10 +146,10 @@ func (tr *taskReader) findByNumber(first *Task, pid int) (*Task, error) {
 	if err != nil || !isKernel(remora.Addr(at)) {
 		return nil, err
 	}
-	for _, a := range tr.ofPIDs([]remora.Addr{remora.Addr(at)}, pidThread) {
-		t, err := tr.read(a)
+	for _, p := range tr.ofPIDs([]pidOf{{uint64(pid), remora.Addr(at)}}, pidThread) {
+		t, err := tr.read(p.at)
 		if err == nil && t.PID != pid {
-			err = fmt.Errorf("the task at %v has the number %d: %w", a, t.PID, remora.ErrCorrupt)
+			err = fmt.Errorf("the task at %v has the number %d: %w", p.at, t.PID, remora.ErrCorrupt)
 		}
 		return t, err
 	}

@@ -5,6 +5,7 @@
 package target_test
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/kernel"
 )
@@ -27,30 +29,60 @@ func TestRealTasks(t *testing.T) {
 			m.testProcessors(t, k, processes)
 			m.testUsage(t, k, processes)
 			if strings.HasPrefix(machine.Kernel, "amd64") && machine.MiB == 0 {
-				small, _ := m.kernel(t, vmlab.MakedumpfileZlib31)
-				if lists := [2]string{listed(t, k), listed(t, small)}; lists[0] != lists[1] {
-					t.Errorf("the image without user pages has other tasks:\n%s\n%s", lists[0], lists[1])
-				}
+				m.testFilteredTasks(t, k)
 			}
 		})
 	}
 }
 
+// testFilteredTasks holds the tasks in an image without user pages against those in a whole one.
+// makedumpfile 1.7.2 takes memory of the kernel for a user's from Linux 6.10 on, so that
+// images of these lack tasks: each must be told of then.
+func (m *moment) testFilteredTasks(t *testing.T, k *kernel.Kernel) {
+	small, _ := m.kernel(t, vmlab.MakedumpfileZlib31)
+	whole, troubles := listed(t, k)
+	if len(troubles) > 0 {
+		t.Error(troubles)
+	}
+	some, troubles := listed(t, small)
+	for pid, task := range some {
+		if whole[pid] != task {
+			t.Errorf("the image without user pages has %s, and not %s", task, whole[pid])
+		}
+	}
+	for _, err := range troubles {
+		if !errors.Is(err, remora.ErrNotSaved) {
+			t.Errorf("the image without user pages: %v", err)
+		}
+	}
+	if lost := len(whole) - len(some); m.Machine.Kernel == vmlab.AMD64v6_1 && lost+len(troubles) > 0 || lost > 0 && len(troubles) == 0 {
+		t.Errorf("the image without user pages lacks %d threads: %v", lost, troubles)
+	} else if lost > 0 {
+		t.Logf("the image without user pages lacks %d of %d threads: %v", lost, len(whole), troubles)
+	}
+}
+
 // listed gives all that is known of all threads.
-func listed(t *testing.T, k *kernel.Kernel) string {
-	var b strings.Builder
+func listed(t *testing.T, k *kernel.Kernel) (all map[string]string, troubles []error) {
+	all = map[string]string{}
 	for p, err := range k.Tasks(t.Context()) {
 		if err != nil {
-			t.Fatal(err)
+			troubles = append(troubles, err)
+			continue
 		}
 		for thread, err := range k.Threads(t.Context(), p) {
 			if err != nil {
-				t.Fatal(err)
+				troubles = append(troubles, err)
+				continue
 			}
-			fmt.Fprintf(&b, "%+v\n", *thread)
+			if thread.Problem != nil {
+				troubles = append(troubles, thread.Problem)
+				continue
+			}
+			all[fmt.Sprint(thread.PID, " on ", thread.CPU)] = fmt.Sprintf("%+v", *thread)
 		}
 	}
-	return b.String()
+	return all, troubles
 }
 
 // status takes a file like /proc/PID/status apart.
@@ -94,7 +126,7 @@ func (m *moment) testProcesses(t *testing.T, k *kernel.Kernel) (processes []*ker
 			m.testTask(t, thread, at, status(m.Truth().File("%s/status", at)))
 			threads++
 		}
-		if want := status(m.Truth().File("%s/status", dir))["Threads"]; strconv.Itoa(threads) != want {
+		if want, ok := status(m.Truth().File("%s/status", dir))["Threads"]; ok && strconv.Itoa(threads) != want {
 			t.Errorf("process %d has %d threads, not %s", p.PID, threads, want)
 		}
 		if one, err := k.Task(t.Context(), p.PID); err != nil || fmt.Sprintf("%+v", *one) != fmt.Sprintf("%+v", *p) {
@@ -105,8 +137,13 @@ func (m *moment) testProcesses(t *testing.T, k *kernel.Kernel) (processes []*ker
 		t.Errorf("%d idle tasks", idle)
 	}
 	for name := range m.Truth().Files {
-		if dir := path.Dir(name); path.Base(name) == "status" && !seen[dir] {
-			t.Errorf("%s was not found", dir)
+		dir := path.Dir(name)
+		switch comm := m.Truth().File("%s/comm", dir); {
+		case path.Base(name) != "status" || seen[dir]:
+		case strings.HasPrefix(string(comm), "kworker/"):
+			t.Logf("%s (%s) has ended after the guest looked", dir, comm)
+		default:
+			t.Errorf("%s (%s) was not found", dir, comm)
 		}
 	}
 	return processes
@@ -115,6 +152,10 @@ func (m *moment) testProcesses(t *testing.T, k *kernel.Kernel) (processes []*ker
 // testTask holds a task against its status. What a task does may have changed after the
 // guest looked: those of the kernel, and the witness that was stopped in user mode.
 func (m *moment) testTask(t *testing.T, p *kernel.Task, dir string, want map[string]string) {
+	if len(want) == 0 && p.KernelThread() {
+		t.Logf("%s (%s) was made after the guest looked", dir, p.Comm)
+		return
+	}
 	ids := func(list ...uint32) string {
 		return strings.Trim(strings.ReplaceAll(fmt.Sprint(list), " ", "\t"), "[]")
 	}
@@ -185,7 +226,7 @@ func (m *moment) testProcessors(t *testing.T, k *kernel.Kernel, processes []*ker
 		if current != nil && current.Idle() {
 			idle = current
 		}
-		if current == nil || current.CPU != i || current.State != 'R' || idle == nil || idle.CPU != i {
+		if current == nil || current.CPU != i || idle == nil || idle.CPU != i {
 			t.Errorf("processor %d ran %+v, and has for idling %+v", i, current, idle)
 			continue
 		}
@@ -211,14 +252,14 @@ func (m *moment) testUsage(t *testing.T, k *kernel.Kernel, processes []*kernel.T
 			}
 			continue
 		}
+		if p.PID == 1 { // it asked, and needed memory for the answers
+			continue
+		}
 		if virtual := fmt.Sprintf("%d kB", u.Virtual>>10); virtual != want["VmSize"] {
 			t.Errorf("process %d has %s, not %s", p.PID, virtual, want["VmSize"])
 		}
 		var resident uint64
 		fmt.Sscanf(want["VmRSS"], "%d", &resident)
-		if p.PID == 1 { // it asked, and needed memory for the answers
-			continue
-		}
 		if d := int64(u.Resident>>10) - int64(resident); d < -1024 || d > 1024 {
 			t.Errorf("process %d has %d KiB in memory, not %d", p.PID, u.Resident>>10, resident)
 		} else if d != 0 {
