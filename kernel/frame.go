@@ -49,6 +49,13 @@ func frameOf(name string, members ...field) (frame, error) {
 	return fr, nil
 }
 
+// runOf gives the run that a member is in; -1 if it is in none.
+func (fr *frame) runOf(f field) int {
+	return slices.IndexFunc(fr.runs, func(r remora.Range) bool {
+		return f.off >= uint64(r.Start) && f.off+uint64(f.size) <= uint64(r.Start)+r.Size
+	})
+}
+
 // bytes gives a member out of what was read; nil if it is not a part of it.
 func (fr *frame) bytes(read []byte, f field) []byte {
 	at := uint64(0)
@@ -114,6 +121,23 @@ func (b *batch) fault(ctx context.Context, mem *remora.Memory, p part) error {
 		}
 	}
 	return nil
+}
+
+// lost gives the runs of a structure that were not read, each with why, and makes zeros of
+// them.
+func (b *batch) lost(ctx context.Context, mem *remora.Memory, p part) map[int]error {
+	var lost map[int]error
+	for i := range p.n {
+		seg := &b.segs[p.first+i]
+		if err := remora.SegFault(ctx, mem, remora.Read, seg); err != nil {
+			if lost == nil {
+				lost = map[int]error{}
+			}
+			clear(seg.Buf)
+			lost[i] = err
+		}
+	}
+	return lost
 }
 
 // one reads one structure.

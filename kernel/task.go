@@ -76,7 +76,7 @@ func (t *Task) Idle() bool { return t.PID == 0 }
 
 // State is what a thread does, by the letters of ps(1): R running, or ready to; S asleep; D
 // asleep and not to be woken by signals; T stopped by a signal; t stopped by a tracer; X
-// dead; Z a zombie; P parked; I an idle kernel thread.
+// dead; Z a zombie; P parked; I an idle kernel thread; ? not known.
 type State byte
 
 func (s State) String() string { return string(rune(s)) }

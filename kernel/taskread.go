@@ -18,13 +18,31 @@ const maxPID = 4 << 20
 // maxLevel is how deep pid namespaces can be (MAX_PID_NS_LEVEL).
 const maxLevel = 32
 
-// read reads one task, without what other structures tell of it.
+// read reads one task, without what other structures tell of it. Where a part of it
+// cannot be read the task has a Problem, if at least its numbers, its name and its links can.
 func (tr *taskReader) read(a remora.Addr) (*Task, error) {
-	b, err := tr.task.one(tr.ctx, tr.mem, a)
+	b := batch{room: make([]byte, tr.task.size)}
+	p := b.add(a, &tr.task)
+	if err := b.run(tr.ctx, tr.mem); err != nil {
+		return nil, err
+	}
+	lost := b.lost(tr.ctx, tr.mem, p)
+	for _, f := range []field{tr.pid, tr.tgid, tr.comm, tr.tasks, tr.parent, tr.cred, tr.signal} {
+		if err := lost[tr.task.runOf(f)]; err != nil {
+			return nil, fmt.Errorf("struct task_struct at %v: %w", a, err)
+		}
+	}
+	t, err := tr.decode(a, p.read)
 	if err != nil {
 		return nil, err
 	}
-	return tr.decode(a, b)
+	for _, err := range lost {
+		t.lacks(fmt.Errorf("a part of process %d: %w", t.PID, err))
+	}
+	if lost[tr.task.runOf(tr.state)] != nil {
+		t.State = '?'
+	}
+	return t, nil
 }
 
 // decode makes a task of the bytes of a struct task_struct. What cannot be one is an

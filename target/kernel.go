@@ -67,6 +67,8 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 		facts = append(facts,
 			remora.Fact{Key: "page tables", Value: fmt.Sprintf("%v, the top one at %v", found.Format, found.Root)},
 			remora.Fact{Key: "found by", Value: found.How})
+		more, err := k.Facts(ctx)
+		return append(facts, more...), err
 	}
 	return facts, nil
 }

@@ -64,5 +64,16 @@ func runPs(ctx context.Context, env *Env, args []string, o *psOptions) (Result, 
 	if err := l.read(args[1:]); err != nil && l.Tasks == nil {
 		return nil, err
 	}
-	return l, errors.Join(l.trouble...)
+	return l, l.told()
+}
+
+// mostTold is how many errors are told of.
+const mostTold = 10
+
+// told gives what went wrong, but not for each of a thousand processes.
+func (l *taskList) told() error {
+	if n := len(l.trouble) - mostTold; n > 0 {
+		return errors.Join(append(l.trouble[:mostTold:mostTold], fmt.Errorf("%d more like these: %w", n, l.trouble[mostTold]))...)
+	}
+	return errors.Join(l.trouble...)
 }
