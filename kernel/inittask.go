@@ -50,11 +50,11 @@ const initChunk = 1 << 20
 func findInit(ctx context.Context, mem *remora.Memory, f *taskFields, in remora.Range) (remora.Addr, bool) {
 	name := []byte("swapper")
 	buf := make([]byte, initChunk+len(name))
-	for off := uint64(0); off < in.Size && ctx.Err() == nil; off += initChunk {
+	for off := uint64(0); off < in.Size && ctx.Err() == nil; {
 		b := buf[:min(uint64(len(buf)), in.Size-off)]
-		n, _ := mem.ReadAt(ctx, b, in.Start+remora.Addr(off)) // what cannot be read has no task
-		for b = b[:n]; ; {
-			i := bytes.LastIndex(b, name)
+		n, _ := mem.ReadAt(ctx, b, in.Start+remora.Addr(off))
+		for got := b[:n]; ; {
+			i := bytes.LastIndex(got, name)
 			if i < 0 {
 				break
 			}
@@ -62,7 +62,12 @@ func findInit(ctx context.Context, mem *remora.Memory, f *taskFields, in remora.
 			if isInit(ctx, mem, f, at) {
 				return at, true
 			}
-			b = b[:i]
+			got = got[:i]
+		}
+		if n == len(b) {
+			off += initChunk
+		} else { // what cannot be read has no task
+			off = (off+uint64(n))&^4095 + 4096
 		}
 	}
 	return 0, false
