@@ -53,16 +53,16 @@ func findInit(ctx context.Context, mem *remora.Memory, f *taskFields, in remora.
 	for off := uint64(0); off < in.Size && ctx.Err() == nil; {
 		b := buf[:min(uint64(len(buf)), in.Size-off)]
 		n, _ := mem.ReadAt(ctx, b, in.Start+remora.Addr(off))
-		for got := b[:n]; ; {
-			i := bytes.LastIndex(got, name)
+		for from := 0; ; from++ {
+			i := bytes.Index(b[from:n], name)
 			if i < 0 {
 				break
 			}
-			at := in.Start + remora.Addr(off+uint64(i)) - remora.Addr(f.comm.off)
+			from += i
+			at := in.Start + remora.Addr(off+uint64(from)) - remora.Addr(f.comm.off)
 			if isInit(ctx, mem, f, at) {
 				return at, true
 			}
-			got = got[:i]
 		}
 		if n == len(b) {
 			off += initChunk
