@@ -23,8 +23,9 @@ func infoCommand() Command {
 		Long: "Lists facts about the target: what it is, which way into it is in use and why, what can be done with its\n" +
 			"memory. For a process in another pid namespace its numbers there are given.\n\n" +
 			"Of a kernel image it tells the format and why it was taken for it, what was left out and what is lost, and where\n" +
-			"the page tables of its kernel are. --ram adds what of physical memory is saved, run by run, and --vmcoreinfo what\n" +
-			"the kernel wrote about itself for those who read dumps.",
+			"the page tables of its kernel are; then of the kernel how long it ran, how many tasks it had and which of them\n" +
+			"the processors ran, what has tainted it, and how it crashed if it did. --ram adds what of physical memory is saved, run\n" +
+			"by run, and --vmcoreinfo what the kernel wrote about itself for those who read dumps.",
 		Examples: []string{
 			"remora info 1234           # a live process",
 			"remora info core:core.1234 # what made the core, and what is missing",
