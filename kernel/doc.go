@@ -15,6 +15,13 @@
 // a root is taken when the tables below it map the kernel where the kernel says that it
 // is. When none is found the error, a *TablesError, lists all that was tried.
 //
+// # Tasks
+//
+// Tasks, Threads and Task read the threads that a kernel had: by its lists, and where these
+// are broken by the numbers that it has given out. Processors tells what each processor ran,
+// Usage how much memory processes have, Crash how the kernel crashed, Clock how late it
+// was. What of a task cannot be read is told, not made up.
+//
 // # Limits
 //
 // x86-64, arm64 and riscv64. Without VMCOREINFO the page tables are found from the

@@ -31,8 +31,9 @@ type Hints struct {
 
 // CPU is a processor: its registers by the names that gdb uses, and "cr0" to "cr4".
 type CPU struct {
-	Name string // for messages: "CPU 0"
-	Regs map[string]uint64
+	Name  string // for messages: "CPU 0"
+	Regs  map[string]uint64
+	Index int // among the registers in the image
 }
 
 // Value is a number, and where it comes from.

@@ -11,11 +11,8 @@ import (
 )
 
 // kallsymsOfInfo finds the tables by VMCOREINFO, which has their addresses since 6.0.
-func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
-	if _, err := k.Tables(ctx); err != nil {
-		return nil, err
-	}
-	at := kallsymsAt{mem: k.mem}
+func kallsymsOfInfo(ctx context.Context, mem *remora.Memory, info *VMCoreInfo) (*kallsyms, error) {
+	at := kallsymsAt{mem: mem}
 	var count, base, addresses remora.Addr
 	var missing []string
 	for _, w := range []struct {
@@ -27,7 +24,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 		{&at.tokens, "kallsyms_token_table", false}, {&at.index, "kallsyms_token_index", false},
 		{&at.offsets, "kallsyms_offsets", true}, {&base, "kallsyms_relative_base", true}, {&addresses, "kallsyms_addresses", true},
 	} {
-		a, ok := k.VMCoreInfo().Symbol(w.name)
+		a, ok := info.Symbol(w.name)
 		if *w.into = a; !ok && !w.optional {
 			missing = append(missing, w.name)
 		}
@@ -63,7 +60,7 @@ func (k *Kernel) kallsymsOfInfo(ctx context.Context) (*kallsyms, error) {
 	if err := s.findSmall(ctx, base, addresses != 0); err != nil {
 		return nil, err
 	}
-	stext, ok := k.VMCoreInfo().Symbol("_stext")
+	stext, ok := info.Symbol("_stext")
 	if !ok {
 		return nil, &remora.FormatError{File: "VMCOREINFO", Want: "SYMBOL(_stext)", Got: "none", Err: remora.ErrUnrecognized}
 	}

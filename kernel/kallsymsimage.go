@@ -51,7 +51,7 @@ func (k *kallsymsScan) open(ctx context.Context, phys remora.Space) (*kallsyms, 
 		if err != nil || !s.rises(table) {
 			continue
 		}
-		return s, s.findSmall(ctx, p.base)
+		return s, s.findSmall(ctx, p.base, p.encoding == encAbsolute)
 	}
 	return nil, fmt.Errorf("no addresses for the %d names at %v", k.count, k.names)
 }

@@ -36,6 +36,8 @@ type Kernel struct {
 
 	types   once[*Types]
 	symbols once[*Symbols]
+
+	taskAnswers
 }
 
 var (

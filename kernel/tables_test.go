@@ -100,7 +100,7 @@ func (m *machine) space(t testing.TB) *memtest.Sparse {
 func (m *machine) hints() *Hints { return &Hints{VMCoreInfo: m.vmcoreinfo(), Machine: m.name} }
 
 func (m *machine) cpu(cr3 uint64) CPU {
-	return CPU{"CPU 0", map[string]uint64{"cr3": cr3, "cr4": uint64(m.mode.Levels-4) * cr4LA57}}
+	return CPU{Name: "CPU 0", Regs: map[string]uint64{"cr3": cr3, "cr4": uint64(m.mode.Levels-4) * cr4LA57}}
 }
 
 func TestFindTablesOfEveryMode(t *testing.T) {
@@ -162,7 +162,7 @@ func TestFindTablesX86(t *testing.T) {
 		}, "CR3"},
 		{"PTI, in user mode", func(m *machine, h *Hints) {
 			delete(m.info, "NUMBER(phys_base)")
-			h.CPUs = []CPU{{"CPU 0", nil}, m.cpu(m.root | cr3User | 0x123)}
+			h.CPUs = []CPU{{Name: "CPU 0"}, m.cpu(m.root | cr3User | 0x123)}
 		}, "CR3"},
 		{"no VMCOREINFO, CR3", func(m *machine, h *Hints) {
 			m.info = nil

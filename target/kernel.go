@@ -48,7 +48,7 @@ func openedKernel(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *O
 		h.PhysBase = append(h.PhysBase, kernel.Value{N: m.PhysBase, From: "the image"})
 	}
 	for _, c := range m.CPUs {
-		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Regs: c.Regs})
+		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
 	return &Kernel{kernel.New(img, filepath.Base(name), h), img}
 }
@@ -85,6 +85,13 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	}
 	facts = slices.DeleteFunc(facts, func(f remora.Fact) bool { return f.Key == "VMCOREINFO" }) // the kernel says more
 	more, err := k.Kernel.Describe(ctx)
+	if facts = append(facts, more...); err != nil {
+		return facts, err
+	}
+	if _, none := k.Tables(ctx); none != nil {
+		return facts, ctx.Err()
+	}
+	more, err = k.Facts(ctx)
 	return append(facts, more...), err
 }
 

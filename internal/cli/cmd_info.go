@@ -23,8 +23,9 @@ func infoCommand() Command {
 		Long: "Lists facts about the target: what it is, which way into it is in use and why, what can be done with its\n" +
 			"memory. For a process in another pid namespace its numbers there are given.\n\n" +
 			"Of a kernel image it tells the format and why it was taken for it, what was left out and what is lost; where the\n" +
-			"kernel is in it, how that was found out and by what it was checked, or all that was tried; and what is not to be\n" +
-			"had, and why. --ram adds what of physical memory is saved, run by run.\n\n" +
+			"kernel is in it, how that was found out and by what it was checked, or all that was tried; how long it ran, how\n" +
+			"many tasks it had and which of them the processors ran, what has tainted it, and how it crashed if it did; and\n" +
+			"what is not to be had, and why. --ram adds what of physical memory is saved, run by run.\n\n" +
 			"The kernel is looked for by the VMCOREINFO that the image or --vmcoreinfo has, by the registers of a processor,\n" +
 			"and then in all memory that is saved. --vmcoreinfo takes the text that makedumpfile -g writes.",
 		Examples: []string{

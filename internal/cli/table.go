@@ -12,6 +12,7 @@ func commands() []Command {
 		writeCommand(),
 		copyCommand(),
 		symCommand(),
+		psCommand(),
 		vtopCommand(),
 		structCommand(),
 		checkCommand(),

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/remora-go/remora"
+)
+
+// Facts says what the machine did when the image was made: a line for each subject, or
+// why it is not known.
+func (k *Kernel) Facts(ctx context.Context) ([]remora.Fact, error) {
+	var facts []remora.Fact
+	add := func(key, value string, err error) {
+		if err != nil {
+			value = "not known: " + err.Error()
+		}
+		facts = append(facts, remora.Fact{Key: key, Value: value})
+	}
+	if banner, err := k.Banner(ctx); err == nil {
+		add("banner", banner, nil)
+	}
+	clock, err := k.Clock(ctx)
+	if err != nil {
+		clock = &Clock{}
+	}
+	add("uptime", fmt.Sprintf("%v, by %s", clock.Uptime.Round(time.Millisecond), clock.How), err)
+	if !clock.Now.IsZero() {
+		add("clock", clock.Now.Format("2006-01-02 15:04:05.000 UTC"), nil)
+	}
+	tasks, err := k.countTasks(ctx)
+	add("tasks", tasks, err)
+	taint, err := k.Taint(ctx)
+	value := taint.String()
+	if taint != 0 {
+		value = taint.Letters() + " (" + value + ")"
+	}
+	add("tainted", value, err)
+	crash, err := k.Crash(ctx)
+	if crash != nil || err != nil {
+		add("crash", crash.String(), err)
+	}
+	return facts, ctx.Err()
+}
+
+// countTasks says how many processes there are, and what the processors ran.
+func (k *Kernel) countTasks(ctx context.Context) (string, error) {
+	processes, kernels := 0, 0
+	var trouble error
+	for t, err := range k.Tasks(ctx) {
+		switch {
+		case err != nil:
+			trouble = err
+		case t.KernelThread() || t.Idle():
+			kernels++
+		default:
+			processes++
+		}
+	}
+	if processes+kernels == 0 {
+		return "", orNone(trouble)
+	}
+	text := fmt.Sprintf("%d processes, %d kernel threads", processes, kernels)
+	if trouble != nil {
+		text += "; not all: " + trouble.Error()
+	}
+	all, err := k.Processors(ctx)
+	if err != nil {
+		return text, nil // of which the next reader of processors hears
+	}
+	for _, p := range all {
+		if t, err := k.TaskAt(ctx, p.Current); err == nil && p.Online {
+			text += fmt.Sprintf("; processor %d ran %d (%s)", p.ID, t.PID, t.Comm)
+		}
+	}
+	return text, nil
+}
+
+// String is one line about the crash.
+func (c *Crash) String() string {
+	if c == nil {
+		return ""
+	}
+	var parts []string
+	if c.Reason != "" {
+		parts = append(parts, c.Reason)
+	} else {
+		parts = append(parts, "for a reason that is not known")
+	}
+	if c.CPU >= 0 {
+		parts = append(parts, fmt.Sprintf("on processor %d", c.CPU))
+	}
+	if c.Task != nil {
+		parts = append(parts, fmt.Sprintf("in %d (%s)", c.Task.PID, c.Task.Comm))
+	}
+	for _, name := range []string{"rip", "pc"} {
+		if at, ok := c.Regs[name]; ok {
+			parts = append(parts, fmt.Sprintf("%s %#x", name, at))
+		}
+	}
+	if !c.Time.IsZero() {
+		parts = append(parts, "at "+c.Time.Format("2006-01-02 15:04:05 UTC"))
+	}
+	if c.Problem != nil {
+		parts = append(parts, "not known: "+c.Problem.Error())
+	}
+	return strings.Join(parts, ", ")
+}
