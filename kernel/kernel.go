@@ -35,6 +35,7 @@ type Kernel struct {
 	symbols once[*Symbols]
 
 	taskAnswers
+	processAnswers
 }
 
 var (
