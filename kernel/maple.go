@@ -88,7 +88,7 @@ func (m *mapleFields) entries(ctx context.Context, space remora.Space, tree remo
 	return err
 }
 
-// mapleIsNode says whether an entry leads to a node (xa_is_node, mte_node_type).
+// mapleIsNode says whether a root is a node (xa_is_node). Those below lack the mark.
 func mapleIsNode(v uint64) bool { return v&3 == 2 && v > 4096 }
 
 // node goes through the node at an encoded pointer, which has the indices from first to
@@ -154,8 +154,6 @@ func (w *mapleWalk) slot(value, first, last uint64, leaf bool, depth int) (bool,
 			return true, nil
 		}
 		return w.emit(mapleEntry{first, last, value}), nil
-	case !mapleIsNode(value):
-		return false, damaged("an inner node has 0x%x where a node should be", value)
 	}
 	return w.node(value, first, last, depth+1)
 }
