@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/remora-go/remora"
 )
@@ -274,15 +275,10 @@ func (l *vmaLister) add(a remora.Addr, b []byte) error {
 	return l.ctx.Err()
 }
 
-// pageShift is the size of a page as a power of two.
+// pageShift is the size of a page as a power of two. The page tables must have been found.
 func (k *Kernel) pageShift() uint {
-	if k.found != nil {
-		switch k.found.Format.PageSize() {
-		case 1 << 14:
-			return 14
-		case 1 << 16:
-			return 16
-		}
+	if k.found == nil {
+		return 12
 	}
-	return 12
+	return uint(bits.TrailingZeros64(k.found.Format.PageSize()))
 }

@@ -28,7 +28,7 @@ func TestRealProcess(t *testing.T) {
 		t.Run(machine.String(), func(t *testing.T) {
 			m := openMoment(t, machine)
 			k, _ := m.kernel(t, vmlab.ELF)
-			t.Run("all", func(t *testing.T) { m.testProcesses(t, k) })
+			t.Run("all", func(t *testing.T) { m.testMemories(t, k) })
 			t.Run("witness", func(t *testing.T) { m.testWitnessProcess(t, k) })
 		})
 	}
@@ -58,8 +58,8 @@ func openProcess(t testing.TB, k *kernel.Kernel, pid int, o *kernel.ProcessOptio
 	return p
 }
 
-// testProcesses holds mappings, arguments and environments against /proc.
-func (m *moment) testProcesses(t *testing.T, k *kernel.Kernel) {
+// testMemories holds mappings, arguments and environments against /proc.
+func (m *moment) testMemories(t *testing.T, k *kernel.Kernel) {
 	lines := 0
 	for _, pid := range m.pids() {
 		p := openProcess(t, k, pid, nil)
@@ -73,11 +73,11 @@ func (m *moment) testProcesses(t *testing.T, k *kernel.Kernel) {
 			lines++
 		}
 		want := string(m.Truth().File("proc/%d/maps", pid))
-		if pid == 1 && named(got.String()) == named(want) {
+		if pid == 1 && namedLines(got.String()) == namedLines(want) {
 			want = got.String() // it took all of this down, and went on allocating
 		}
 		if got.String() != want {
-			t.Errorf("%d: the mappings differ:\n%s", pid, diffLines(got.String(), want))
+			t.Errorf("%d: the mappings differ:\n%s", pid, linesApart(got.String(), want))
 		}
 		if b, err := p.Cmdline(t.Context()); err != nil || !bytes.Equal(b, m.Truth().File("proc/%d/cmdline", pid)) {
 			t.Errorf("%d: arguments %q, %v", pid, b, err)
@@ -114,13 +114,13 @@ func mapsLine(r remora.Region) string {
 	return line + "\n"
 }
 
-// named gives the lines of mappings that have names.
-func named(lines string) string {
+// namedLines gives the lines of mappings that have names.
+func namedLines(lines string) string {
 	return regexp.MustCompile(`(?m)^.* 00:00 0 \n`).ReplaceAllString(lines, "")
 }
 
-// diffLines gives the lines that one text has and the other does not.
-func diffLines(got, want string) string {
+// linesApart gives the lines that one text has and the other does not.
+func linesApart(got, want string) string {
 	var out strings.Builder
 	a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
 	n := 0
