@@ -69,12 +69,17 @@ type pagePlace struct {
 // Translate gives the run of addresses around va that share one fate, as the page tables
 // have it, or where else the page is: one page then.
 func (t *pager) Translate(ctx context.Context, va remora.Addr) remora.Extent {
-	e := t.tables.Translate(ctx, va)
-	if e.Err == nil || e.Err != remora.ErrUnmapped && e.Err != remora.ErrNotPresent {
-		return e
-	}
-	e, _ = t.behind(ctx, va, e)
+	e, _ := t.page(ctx, va)
 	return e
+}
+
+// page is Translate, and says where the page is.
+func (t *pager) page(ctx context.Context, va remora.Addr) (remora.Extent, pagePlace) {
+	e := t.tables.Translate(ctx, va)
+	if e.Err != remora.ErrUnmapped && e.Err != remora.ErrNotPresent {
+		return e, pagePlace{where: inTables}
+	}
+	return t.behind(ctx, va, e)
 }
 
 // behind looks for a page that the page tables do not have.

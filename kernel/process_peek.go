@@ -93,8 +93,9 @@ func damaged(format string, args ...any) error {
 
 // processAnswers are what was found out once about the memory of processes.
 type processAnswers struct {
-	vma  once[*vmaFields]
-	swap once[*swapKnown]
-	page once[*pageFrames]
-	proc once[*processFields]
+	vma   once[*vmaFields]
+	swap  once[*swapKnown]
+	page  once[*pageFrames]
+	proc  once[*processFields]
+	frame once[*frameFields]
 }

@@ -51,15 +51,10 @@ func (t *pager) usage(ctx context.Context, v *VMA) (PageUsage, error) {
 		if err := ctx.Err(); err != nil {
 			return u, err
 		}
-		e := cut(t.tables.Translate(ctx, a), remora.Range{Start: a, Size: left})
+		e, at := t.page(ctx, a)
+		e = cut(e, remora.Range{Start: a, Size: left})
 		count := &u.Resident
-		if e.Err != nil {
-			at := pagePlace{where: inTables}
-			if e.Err == remora.ErrUnmapped || e.Err == remora.ErrNotPresent {
-				raw := t.tables.Translate(ctx, a)
-				e, at = t.behind(ctx, a, raw)
-				e = cut(e, remora.Range{Start: a, Size: left})
-			}
+		if e.Err != nil || at.where != inTables {
 			count = u.of(at.where)
 		}
 		n := min(max(e.Size, 1), left)
@@ -89,11 +84,7 @@ func (t *pager) Explain(ctx context.Context, op remora.Op, a remora.Addr, c erro
 	if !errors.Is(c, remora.ErrFault) {
 		return c
 	}
-	e := t.tables.Translate(ctx, a)
-	if e.Err != remora.ErrUnmapped && e.Err != remora.ErrNotPresent {
-		return t.tables.Explain(ctx, op, a, c)
-	}
-	_, at := t.behind(ctx, a, e)
+	_, at := t.page(ctx, a)
 	why := ""
 	switch at.where {
 	case nowhere:
@@ -137,4 +128,43 @@ func (t *pager) areaName(i int) string {
 		return fmt.Sprintf("%d (%q)", i, s.areas[i].Path)
 	}
 	return fmt.Sprint(i)
+}
+
+// PageRun is a run of pages that share one fate.
+type PageRun struct {
+	remora.Range
+	Zero bool  // never touched: zeros
+	Err  error // why they cannot be read, as the page tables have it; nil: there is memory
+	// None says that with them nothing of the process's own is missing: they are of a file
+	// that has them still, or there is no such page.
+	None bool
+}
+
+// Runs gives what became of the pages of a range, without reading them.
+func (p *Process) Runs(ctx context.Context, r remora.Range) iter.Seq2[PageRun, error] {
+	return func(yield func(PageRun, error) bool) {
+		if !p.gate.Enter() {
+			yield(PageRun{}, fs.ErrClosed)
+			return
+		}
+		defer p.gate.Leave()
+		t := p.pager
+		for r.Size > 0 {
+			if err := ctx.Err(); err != nil {
+				yield(PageRun{}, err)
+				return
+			}
+			e, at := t.page(ctx, r.Start)
+			e = cut(e, r)
+			run := PageRun{Range: remora.Range{Start: e.Virt, Size: e.Size}, Zero: at.where == untouched || at.where == inFileHole, Err: e.Err}
+			run.None = e.Err != nil && (at.where == notInCache || at.where == notMade || at.where == beyondFile || e.Err == remora.ErrGuard)
+			if e.Size == 0 {
+				run.Range = remora.Range{Start: r.Start, Size: min(r.Size, 1<<t.shift)}
+			}
+			if !yield(run, nil) {
+				return
+			}
+			r.Start, r.Size = r.Start+remora.Addr(run.Size), r.Size-run.Size
+		}
+	}
 }

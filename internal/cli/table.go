@@ -11,6 +11,7 @@ func commands() []Command {
 		readCommand(),
 		writeCommand(),
 		copyCommand(),
+		dumpCommand(),
 		psCommand(),
 		vtopCommand(),
 		checkCommand(),
