@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/remora-go/remora"
 )
@@ -219,6 +220,7 @@ const vmaBatch = 128
 // readAll reads the structures, up to the first that makes no sense.
 func (l *vmaLister) readAll(at []remora.Addr) error {
 	size := l.f.sizeofVMA
+	l.list = slices.Grow(l.list, len(at))
 	segs := make([]remora.Seg, min(len(at), vmaBatch))
 	buf := make([]byte, len(segs)*size)
 	for len(at) > 0 {
