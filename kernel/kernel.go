@@ -38,6 +38,7 @@ type Kernel struct {
 	symbols once[*Symbols]
 
 	taskAnswers
+	processAnswers
 }
 
 var (

@@ -99,7 +99,7 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 const imagePrefix = "vmcore:"
 
 // openImage opens "vmcore:FILE[,FILE...]".
-func openImage(spec string, o *Options) (remora.Target, error) {
+func openImage(ctx context.Context, spec string, o *Options) (remora.Target, error) {
 	rest, ok := strings.CutPrefix(spec, imagePrefix)
 	if !ok {
 		return nil, errNotThis
@@ -114,7 +114,7 @@ func openImage(spec string, o *Options) (remora.Target, error) {
 			return nil, &SpecError{Spec: spec, Why: "no file is named"}
 		}
 	}
-	return imageFiles(files, view, o)
+	return imageFiles(ctx, files, view, o)
 }
 
 // The views of a kernel image, as they are written behind an @.
@@ -143,10 +143,7 @@ func exists(path string) bool {
 }
 
 // imageFiles opens a kernel image of one file, or of the parts of one.
-func imageFiles(files []string, view string, o *Options) (remora.Target, error) {
-	if view != viewPhys && view != viewKernel {
-		return nil, fmt.Errorf("%s@%s: the memory of a process in a kernel image cannot be opened yet: %w", files[0], view, errors.ErrUnsupported)
-	}
+func imageFiles(ctx context.Context, files []string, view string, o *Options) (remora.Target, error) {
 	given, err := vmcoreinfo(o.VMCoreInfo)
 	if err != nil {
 		return nil, err
@@ -165,12 +162,21 @@ func imageFiles(files []string, view string, o *Options) (remora.Target, error) 
 	case view == viewPhys:
 		return img, nil
 	}
-	return openedKernel(img, files[0], given, o), nil
+	k := openedKernel(img, files[0], given, o)
+	if view == viewKernel {
+		return k, nil
+	}
+	p, err := openedProcess(ctx, k, view, o)
+	if err != nil {
+		k.Close()
+		return nil, err
+	}
+	return p, nil
 }
 
 // imageFile is imageFiles for one.
-func imageFile(path string, o *Options) (remora.Target, error) {
-	return imageFiles([]string{path}, viewKernel, o)
+func imageFile(ctx context.Context, path string, o *Options) (remora.Target, error) {
+	return imageFiles(ctx, []string{path}, viewKernel, o)
 }
 
 // Content gives what there is to write a kernel image of t: all of an image, or of

@@ -51,6 +51,10 @@ type Options struct {
 	SystemMap  string
 	Kallsyms   string
 	VMCoreInfo string // a file with the VMCOREINFO of the kernel, in place of the image's own
+
+	// For processes in kernel images: copies of swap areas, each "FILE", or "N=FILE" with
+	// the number of the area. They must be of the same moment as the image.
+	Swap []string
 }
 
 // image says whether the options take a file for a kernel image.
@@ -100,7 +104,7 @@ type opener struct {
 	form string // as it is written
 	what string // in a few words
 	// open gives errNotThis when spec does not have the form.
-	open func(spec string, o *Options) (remora.Target, error)
+	open func(ctx context.Context, spec string, o *Options) (remora.Target, error)
 }
 
 var errNotThis = errors.New("another form")
@@ -111,11 +115,12 @@ var openers = [...]opener{
 	{"core:FILE", "an ELF core file of a process", openCore},
 	{"vmcore:FILE[,FILE...]", "a kernel image, of one file or of the parts of a split one; the memory of the kernel", openImage},
 	{"FILE", "a file whose format is found out", openFile},
+	{"IMAGE@PID", "a process in a kernel image: behind either of the two", openFile},
 	{"IMAGE@phys", "physical memory of a kernel image: behind either of the two", openFile},
 }
 
 // formats are tried in this order for a file.
-var formats = [...]func(path string, o *Options) (remora.Target, error){
+var formats = [...]func(ctx context.Context, path string, o *Options) (remora.Target, error){
 	coreFile,
 	imageFile,
 }
@@ -155,7 +160,7 @@ func Open(ctx context.Context, spec string, o *Options) (remora.Target, error) {
 		return nil, err
 	}
 	for i := range openers {
-		t, err := openers[i].open(spec, o)
+		t, err := openers[i].open(ctx, spec, o)
 		if err == errNotThis {
 			continue
 		}
@@ -184,7 +189,7 @@ func (o *Options) suits(t remora.Target, spec string) error {
 	return nil
 }
 
-func openPID(spec string, o *Options) (remora.Target, error) {
+func openPID(_ context.Context, spec string, o *Options) (remora.Target, error) {
 	digits, named := strings.CutPrefix(spec, "pid:")
 	if !allDigits(digits) {
 		if named {
@@ -213,7 +218,7 @@ func PID(spec string) (pid int, ok bool) {
 	return int(n), err == nil && n <= math.MaxInt32
 }
 
-func openSelf(spec string, o *Options) (remora.Target, error) {
+func openSelf(_ context.Context, spec string, o *Options) (remora.Target, error) {
 	if spec != "self" {
 		return nil, errNotThis
 	}
@@ -236,7 +241,7 @@ func live(pid int, o *Options) (remora.Target, error) {
 	return p, nil
 }
 
-func openCore(spec string, o *Options) (remora.Target, error) {
+func openCore(ctx context.Context, spec string, o *Options) (remora.Target, error) {
 	path, ok := strings.CutPrefix(spec, "core:")
 	if !ok {
 		return nil, errNotThis
@@ -244,10 +249,10 @@ func openCore(spec string, o *Options) (remora.Target, error) {
 	if path == "" {
 		return nil, &SpecError{Spec: spec, Why: "no file is named"}
 	}
-	return coreFile(path, o)
+	return coreFile(ctx, path, o)
 }
 
-func coreFile(path string, o *Options) (remora.Target, error) {
+func coreFile(_ context.Context, path string, o *Options) (remora.Target, error) {
 	c, err := usercore.Open(path, &usercore.Options{Files: o.Files, Root: o.Root})
 	if err != nil {
 		return nil, err
@@ -255,7 +260,7 @@ func coreFile(path string, o *Options) (remora.Target, error) {
 	return c, nil
 }
 
-func openFile(spec string, o *Options) (remora.Target, error) {
+func openFile(ctx context.Context, spec string, o *Options) (remora.Target, error) {
 	if spec == "" {
 		return nil, &SpecError{Why: "no target is named"}
 	}
@@ -264,11 +269,11 @@ func openFile(spec string, o *Options) (remora.Target, error) {
 		return nil, &SpecError{Spec: spec, Why: "no such file, and no other form", Err: fs.ErrNotExist}
 	}
 	if view != viewKernel || o.image() {
-		return imageFiles([]string{path}, view, o)
+		return imageFiles(ctx, []string{path}, view, o)
 	}
 	var none error
 	for _, open := range formats {
-		t, err := open(path, o)
+		t, err := open(ctx, path, o)
 		if err == nil || !errors.Is(err, remora.ErrUnrecognized) {
 			return t, err
 		}

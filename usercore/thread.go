@@ -19,7 +19,7 @@ type Thread struct {
 	ID     int64
 	Signal int // the signal it was stopped by; 0 where none is recorded
 	PC, SP remora.Addr
-	// Regs are the general registers: for amd64, 386 and arm64 in the order of the
+	// Regs are the general registers: for amd64, 386, arm64 and riscv64 in the order of the
 	// kernel's user_regs_struct, in Delve's own notes in the order and with the
 	// names that Delve gave them, in lower case. Registers wider than 8 bytes are in
 	// Raw alone. Regs is nil for other machines.
@@ -60,6 +60,8 @@ var (
 	arm64Regs = [...]string{"x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
 		"x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30",
 		"sp", "pc", "pstate"}
+	riscv64Regs = [...]string{"pc", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "fp", "s1", "a0", "a1", "a2", "a3", "a4", "a5",
+		"a6", "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6"}
 )
 
 // machineOf gives the register layout of a machine, or one without names.
@@ -71,6 +73,8 @@ func machineOf(m elf.Machine) machine {
 		return machine{size: 4, names: x86Regs[:], pc: 12, sp: 15}
 	case elf.EM_AARCH64:
 		return machine{size: 8, names: arm64Regs[:], pc: 32, sp: 31}
+	case elf.EM_RISCV:
+		return machine{size: 8, names: riscv64Regs[:], pc: 0, sp: 2}
 	}
 	return machine{}
 }

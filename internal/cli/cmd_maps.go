@@ -21,7 +21,10 @@ func mapsCommand() Command {
 		Args:  "TARGET",
 		Short: "list what is mapped",
 		Long: "Lists the regions of the target in the columns of /proc/PID/maps: addresses, permissions, offset in the\n" +
-			"file, device, inode, name. With --pmap or -x the columns are those of pmap, with sizes in KiB, and a total.\n\n" +
+			"file, device, inode, name. With --pmap or -x the columns are those of pmap, with sizes in KiB, and a total. Of a\n" +
+			"process in a kernel image -x shows where its pages are: RSS is what its page tables lead to, Cached other memory\n" +
+			"that has them (of the file, or of the swap cache), Swap what is in a swap area, Zero what was swapped out as\n" +
+			"zeros, Untouch what was never touched and reads as zeros, Absent what cannot be read.\n\n" +
 			"PERMS is letters that a region must have: r, w, x, and s or p for shared or private; or a pattern such as\n" +
 			"r-x, r--s or r.x, where - is a right that it must not have and . any. PATTERN is a part of the name, or all of\n" +
 			"it with * and ? in it. When no region is left the exit code is 1.",
@@ -29,6 +32,7 @@ func mapsCommand() Command {
 			"remora maps 1234                      # as in /proc/1234/maps",
 			"remora maps 1234 -x --sort rss        # the largest in memory first",
 			"remora maps core:core.1234 --perm w --name '*/libc*'",
+			"remora maps vmcore@1234 -x            # of a process in a kernel image",
 		},
 		Needs: []target.Ability{target.Mapper},
 		New: func(flags *pflag.FlagSet) Run {
@@ -88,20 +92,14 @@ func runMaps(ctx context.Context, env *Env, spec string, o *mapsOptions) (Result
 }
 
 // regions lists the regions, with what they hold in memory where that was asked for.
-func (o *mapsOptions) regions(ctx context.Context, t remora.Target) (iter.Seq2[proc.Usage, error], error) {
+func (o *mapsOptions) regions(ctx context.Context, t remora.Target) (iter.Seq2[held, error], error) {
 	if o.usage {
-		u, ok := remora.As[interface {
-			Usage(context.Context) iter.Seq2[proc.Usage, error]
-		}](t)
-		if !ok {
-			return nil, fmt.Errorf("%s: what is in memory is known of live processes only: %w", t.Memory().Info().Name, errors.ErrUnsupported)
-		}
-		return u.Usage(ctx), nil
+		return heldBy(ctx, t)
 	}
 	m, _ := remora.As[remora.Mapper](t)
-	return func(yield func(proc.Usage, error) bool) {
+	return func(yield func(held, error) bool) {
 		for reg, err := range m.Regions(ctx) {
-			if !yield(proc.Usage{Region: reg}, err) {
+			if !yield(held{Usage: proc.Usage{Region: reg}}, err) {
 				return
 			}
 		}

@@ -34,6 +34,7 @@ func openFlags(flags *pflag.FlagSet) *target.Options {
 	flags.Var((*doorFlag)(&o.Door), "door", "the way into a live process: `DOOR` is auto, process_vm, proc-mem or ptrace")
 	flags.BoolVar(&o.Files, "files", false, "take what a core left out from the mapped files, if their build id agrees")
 	flags.StringVar(&o.Root, "root", "", "look for mapped files below `DIR`")
+	flags.StringArrayVar(&o.Swap, "swap", nil, "read what a process in a kernel image has swapped out from `FILE`, or N=FILE for swap area N; once for each")
 	imageFlags(flags, o)
 	symbolFlags(flags, o)
 	return o

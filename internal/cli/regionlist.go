@@ -36,6 +36,7 @@ type regionRow struct {
 	Deleted bool   `json:"deleted,omitempty"`
 
 	Usage *regionUsage `json:"usage,omitempty"`
+	Pages *pageUsage   `json:"pages,omitempty"`
 
 	usage proc.Usage
 }
@@ -58,13 +59,13 @@ type regionUsage struct {
 // Output is the file that is written instead of standard output.
 func (l *regionList) Output() string { return *l.opts.output }
 
-func (l *regionList) add(u proc.Usage) {
+func (l *regionList) add(u held) {
 	row := regionRow{
 		Start: u.Start.String(), End: endText(u.Range), Size: u.Size, Perm: u.Perm.String(), Shared: u.Shared,
 		Offset: fmt.Sprintf("%#x", u.Offset), Device: fmt.Sprintf("%02x:%02x", u.Major, u.Minor), Inode: u.Inode,
-		Name: u.Name, Deleted: u.Deleted, usage: u,
+		Name: u.Name, Deleted: u.Deleted, Pages: u.pages, usage: u.Usage,
 	}
-	if l.opts.usage {
+	if l.opts.usage && u.pages == nil {
 		row.Usage = &regionUsage{
 			RSS: u.Rss, PSS: u.Pss, SharedClean: u.SharedClean, SharedDirty: u.SharedDirty,
 			PrivateClean: u.PrivateClean, PrivateDirty: u.PrivateDirty, Referenced: u.Referenced,
@@ -102,7 +103,10 @@ func dirty(u *proc.Usage) uint64 { return u.SharedDirty + u.PrivateDirty }
 // Text prints the columns of /proc/PID/maps (show_map_vma in the kernel's
 // fs/proc/task_mmu.c), or those of pmap.
 func (l *regionList) Text(w io.Writer) error {
-	if l.opts.pmap || l.opts.usage {
+	switch {
+	case l.opts.usage && len(l.Regions) > 0 && l.Regions[0].Pages != nil:
+		return l.pageList(w)
+	case l.opts.pmap || l.opts.usage:
 		return l.pmap(w)
 	}
 	for i := range l.Regions {

@@ -12,6 +12,7 @@ func commands() []Command {
 		writeCommand(),
 		copyCommand(),
 		symCommand(),
+		dumpCommand(),
 		psCommand(),
 		vtopCommand(),
 		structCommand(),
