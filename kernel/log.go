@@ -105,7 +105,7 @@ func (k *Kernel) described(ctx context.Context, all ...wanted) error {
 		if err != nil {
 			return fmt.Errorf("%s: VMCOREINFO lacks the offset of %s, and there are no types: %w", k.info.Name, w.member, err)
 		}
-		return types.fields(all...)
+		return types.fields(ctx, all...)
 	}
 	for _, w := range all {
 		if off, ok := offset(w); ok {
@@ -128,7 +128,7 @@ func (k *Kernel) sized(ctx context.Context, name string) (uint64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("%s: VMCOREINFO lacks the size of %s, and there are no types: %w", k.info.Name, name, err)
 		}
-		if n, err = types.size(name); err != nil {
+		if n, err = types.size(ctx, name); err != nil {
 			return 0, err
 		}
 	}

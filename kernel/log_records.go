@@ -33,23 +33,23 @@ func (k *Kernel) recordLayout(ctx context.Context) (*recordLayout, error) {
 	if _, ok := k.hints.VMCoreInfo.Value("SIZE(log)"); ok {
 		name = "log"
 	}
-	half := field{size: 2}
-	l := &recordLayout{ts: field{size: 8}, size: half, text: half, dict: half}
+	half := field{size: 2, there: true}
+	l := &recordLayout{ts: field{size: 8, there: true}, size: half, text: half, dict: half}
 	err := k.described(ctx, wanted{&l.ts, name + ".ts_nsec", false}, wanted{&l.size, name + ".len", false},
 		wanted{&l.text, name + ".text_len", false}, wanted{&l.dict, name + ".dict_len", true})
 	if err != nil {
 		return nil, err
 	}
 	if !l.dict.has() { // it has always been behind text_len
-		l.dict = field{off: l.text.off + 2, size: 2}
+		l.dict = field{off: l.text.off + 2, size: 2, there: true}
 	}
 	if l.header, err = k.sized(ctx, name); err != nil {
 		return nil, err
 	}
 	// Behind the length of the dictionary there are u8 facility, u8 flags:5, u8 level:3,
 	// and with CONFIG_PRINTK_CALLER since 5.1 u32 caller_id.
-	if l.caller = (field{off: l.dict.off + 4, size: 4}); l.caller.off+4 > l.header {
-		l.caller.size = 0
+	if at := l.dict.off + 4; at+4 <= l.header {
+		l.caller = field{off: at, size: 4, there: true}
 	}
 	for _, f := range []field{l.ts, l.size, l.text, {off: l.dict.off, size: 4}} {
 		if f.off+uint64(f.size) > l.header {

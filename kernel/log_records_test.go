@@ -189,7 +189,7 @@ func TestLogRecordAppend(t *testing.T) {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
-	if got := LogCaller(1<<31 | 3).String() + LogCaller(77).String(); got != "C3T77" {
+	if got := LogCaller(1<<31|3).String() + LogCaller(77).String(); got != "C3T77" {
 		t.Errorf("%q", got)
 	}
 	if cpu, ok := LogCaller(1<<31 | 3).CPU(); cpu != 3 || !ok {

@@ -59,10 +59,10 @@ type ringLayout struct {
 
 // ringLayout finds out the layout.
 func (k *Kernel) ringLayout(ctx context.Context) (*ringLayout, error) {
-	word, half := field{size: 8}, field{size: 4}
+	word, half := field{size: 8, there: true}, field{size: 4, there: true}
 	l := &ringLayout{countBits: half, descs: word, infos: word, headID: word, tail: word, sizeBits: half, data: word,
 		descRing: word, textRing: word, state: word, block: word, begin: word, next: word,
-		seq: word, ts: word, textLen: field{size: 2}, caller: half, dev: half}
+		seq: word, ts: word, textLen: field{size: 2, there: true}, caller: half, dev: half}
 	err := k.described(ctx,
 		wanted{&l.descRing, "printk_ringbuffer.desc_ring", false}, wanted{&l.textRing, "printk_ringbuffer.text_data_ring", false},
 		wanted{&l.countBits, "prb_desc_ring.count_bits", false}, wanted{&l.descs, "prb_desc_ring.descs", false},
