@@ -71,7 +71,7 @@ const (
 	elfSym           = 24      // bytes
 	maxModuleSymbols = 1 << 22 // that a module is believed to have
 	moduleChunk      = 4096    // symbols that are read at a time
-	maxSymbolName    = 512     // KSYM_NAME_LEN, with the NUL
+	maxKsymName      = 512     // KSYM_NAME_LEN, with the NUL
 	maxModuleNames   = 1 << 20 // bytes of names read at a time
 )
 
@@ -130,7 +130,7 @@ func (s *moduleTable) letter(f sym.Symbol) byte {
 		return f.Type
 	}
 	for _, at := range s.exports[uint64(f.Addr)] {
-		if s.k.textAt(s.r, at, maxSymbolName) == f.Name {
+		if s.k.textAt(s.r, at, maxKsymName) == f.Name {
 			return f.Type - ('a' - 'A')
 		}
 	}
@@ -149,7 +149,7 @@ func (s *moduleTable) readNames(strtab remora.Addr, table []byte) {
 		return
 	}
 	s.namesAt = strtab + remora.Addr(first)
-	s.names = resize(s.names, uint64(last-first)+maxSymbolName)
+	s.names = resize(s.names, uint64(last-first)+maxKsymName)
 	n, _ := s.k.mem.ReadAt(s.r.ctx, s.names, s.namesAt) // the last one may be near the end of memory
 	s.names = s.names[:n]
 }
@@ -157,17 +157,17 @@ func (s *moduleTable) readNames(strtab remora.Addr, table []byte) {
 // name gives the string at an address.
 func (s *moduleTable) name(at remora.Addr) string {
 	if off := uint64(at - s.namesAt); off < uint64(len(s.names)) {
-		b := s.names[off:min(uint64(len(s.names)), off+maxSymbolName)]
+		b := s.names[off:min(uint64(len(s.names)), off+maxKsymName)]
 		for i, c := range b {
 			if c == 0 {
 				return string(b[:i])
 			}
 		}
-		if len(b) == maxSymbolName {
-			return string(b[:maxSymbolName-1])
+		if len(b) == maxKsymName {
+			return string(b[:maxKsymName-1])
 		}
 	}
-	return s.k.textAt(s.r, at, maxSymbolName)
+	return s.k.textAt(s.r, at, maxKsymName)
 }
 
 // readExports reads what the module exports (struct kernel_symbol), where the kernel
@@ -301,7 +301,7 @@ func (k *Kernel) kprobeSymbols(ctx context.Context, yield func(sym.Symbol) bool)
 		}
 		r := k.reader(ctx)
 		for a := range r.list(at+remora.Addr(pages.off), link) {
-			s := sym.Symbol{Addr: r.ptr(a, insns), Name: k.textAt(r, r.ptr(at, name), maxSymbolName), Type: 't', Module: "__builtin__kprobes"}
+			s := sym.Symbol{Addr: r.ptr(a, insns), Name: k.textAt(r, r.ptr(at, name), maxKsymName), Type: 't', Module: "__builtin__kprobes"}
 			if r.err != nil {
 				break
 			}
