@@ -208,15 +208,15 @@ func (m *Module) memory(f *moduleFields) {
 	}
 }
 
-// taints are the letters of the bits of a taint (taint_flags in the kernel's
+// moduleTaints are the letters of the bits of a taint (taint_flags in the kernel's
 // kernel/panic.c).
-const taints = "PFSRMBUDAWCIOELKXTNJ"
+const moduleTaints = "PFSRMBUDAWCIOELKXTNJ"
 
 func taintLetters(bits uint64) string {
 	var b strings.Builder
-	for i := range len(taints) {
+	for i := range len(moduleTaints) {
 		if bits>>i&1 != 0 {
-			b.WriteByte(taints[i])
+			b.WriteByte(moduleTaints[i])
 		}
 	}
 	return b.String()
