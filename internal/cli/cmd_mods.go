@@ -84,7 +84,7 @@ func runMods(ctx context.Context, env *Env, args []string, o *target.Options) (R
 			}
 			return l, err
 		}
-		if fits(m.Name, args[1:]) {
+		if nameFits(m.Name, args[1:]) {
 			l.add(m)
 		}
 	}
@@ -96,8 +96,8 @@ func runMods(ctx context.Context, env *Env, args []string, o *target.Options) (R
 
 var errNothing = errors.New("nothing found")
 
-// fits says whether a name is one of those that are wanted.
-func fits(name string, patterns []string) bool {
+// nameFits says whether a name is one of those that are wanted.
+func nameFits(name string, patterns []string) bool {
 	for _, p := range patterns {
 		if ok, _ := path.Match(p, name); ok {
 			return true
