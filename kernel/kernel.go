@@ -36,6 +36,7 @@ type Kernel struct {
 
 	types   once[*Types]
 	symbols once[*Symbols]
+	modules once[*moduleFields]
 
 	taskAnswers
 	processAnswers

@@ -86,10 +86,10 @@ func (t *pager) page(ctx context.Context, va remora.Addr) (remora.Extent, pagePl
 func (t *pager) behind(ctx context.Context, va remora.Addr, e remora.Extent) (remora.Extent, pagePlace) {
 	v, gap := t.vmaAt(va)
 	if v == nil {
-		return cut(e, gap), pagePlace{where: nowhere}
+		return clip(e, gap), pagePlace{where: nowhere}
 	}
 	base := e.Virt // what Raw is of
-	e = cut(e, v.Range)
+	e = clip(e, v.Range)
 	at := pagePlace{where: inTables, vma: v}
 	if e.Err == remora.ErrNotPresent {
 		entry := t.format.Decode(int(e.Level), e.Raw)
@@ -258,8 +258,8 @@ func (t *pager) vmaAt(va remora.Addr) (*VMA, remora.Range) {
 	return nil, remora.Range{Start: first, Size: uint64(last-first) + 1} // 0 where it is all there is
 }
 
-// cut gives the part of e that lies in r. A size of 0 stands for all addresses.
-func cut(e remora.Extent, r remora.Range) remora.Extent {
+// clip gives the part of e that lies in r. A size of 0 stands for all addresses.
+func clip(e remora.Extent, r remora.Range) remora.Extent {
 	if r.Size == 0 {
 		return e
 	}
@@ -274,7 +274,7 @@ func cut(e remora.Extent, r remora.Range) remora.Extent {
 
 // one gives the page of e that holds va.
 func (t *pager) one(e remora.Extent, va remora.Addr) remora.Extent {
-	return cut(e, remora.Range{Start: va >> t.shift << t.shift, Size: 1 << t.shift})
+	return clip(e, remora.Range{Start: va >> t.shift << t.shift, Size: 1 << t.shift})
 }
 
 // pageFrames and swapKnown are those of the kernel, kept where asking costs nothing.

@@ -45,7 +45,7 @@ const (
 )
 
 // Machine is what the kernel runs on.
-func (k *Kernel) Machine() elf.Machine { return k.hints.machine() }
+func (k *Kernel) Machine() elf.Machine { return k.hints.machine(k.VMCoreInfo()) }
 
 // frameFieldsOf finds the members.
 func (k *Kernel) frameFieldsOf(ctx context.Context) (*frameFields, error) {
@@ -54,7 +54,7 @@ func (k *Kernel) frameFieldsOf(ctx context.Context) (*frameFields, error) {
 		if err != nil {
 			return nil, err
 		}
-		f := &frameFields{machine: k.hints.machine()}
+		f := &frameFields{machine: k.hints.machine(k.VMCoreInfo())}
 		var list, extra string
 		switch f.machine {
 		case elf.EM_X86_64:

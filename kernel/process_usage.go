@@ -52,7 +52,7 @@ func (t *pager) usage(ctx context.Context, v *VMA) (PageUsage, error) {
 			return u, err
 		}
 		e, at := t.page(ctx, a)
-		e = cut(e, remora.Range{Start: a, Size: left})
+		e = clip(e, remora.Range{Start: a, Size: left})
 		count := &u.Resident
 		if e.Err != nil || at.where != inTables {
 			count = u.of(at.where)
@@ -155,7 +155,7 @@ func (p *Process) Runs(ctx context.Context, r remora.Range) iter.Seq2[PageRun, e
 				return
 			}
 			e, at := t.page(ctx, r.Start)
-			e = cut(e, r)
+			e = clip(e, r)
 			run := PageRun{Range: remora.Range{Start: e.Virt, Size: e.Size}, Zero: at.where == untouched || at.where == inFileHole, Err: e.Err}
 			run.None = e.Err != nil && (at.where == notInCache || at.where == notMade || at.where == beyondFile || e.Err == remora.ErrGuard)
 			if e.Size == 0 {

@@ -87,7 +87,7 @@ func imagePlaces() (text []byte) {
 }
 
 // writeImage writes an image of the machine: "elf", "bare" without VMCOREINFO, "cr3" with
-// registers instead, "evil" with text that no terminal should see, "kdump" with a lost page, "flat", "lime", "raw" as memory from
+// registers instead, "evil" with text that no terminal should see, "log" with a log, "kdump" with a lost page, "flat", "lime", "raw" as memory from
 // 0x4000000 on, or "split" into FILE.1, FILE.2 and FILE.3.
 func writeImage(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 2, "image FILE KIND")
@@ -105,6 +105,10 @@ func writeImage(ts *testscript.TestScript, neg bool, args []string) {
 		save(name, v.Bytes())
 	case "evil":
 		v.Notes[1] = testimage.VMCoreInfoNote(append(imageInfo[:len(imageInfo):len(imageInfo)], "EVIL=\x1b[2J\n"...))
+		save(name, v.Bytes())
+	case "log":
+		addLog(mem)
+		v.Notes[1] = testimage.VMCoreInfoNote(append(imageInfo[:len(imageInfo):len(imageInfo)], imageLogInfo...))
 		save(name, v.Bytes())
 	case "bare":
 		v.Notes = v.Notes[:1]
