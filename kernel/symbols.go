@@ -38,14 +38,23 @@ type moduleSymbolTable struct {
 	problem error
 }
 
-// Symbols finds the symbols, once.
+// NoSymbolsError says that no symbols of the kernel were found.
+type NoSymbolsError struct{ Why error }
+
+func (e *NoSymbolsError) Error() string {
+	return fmt.Sprintf("the symbols of the kernel were not found: %v", e.Why)
+}
+
+func (e *NoSymbolsError) Unwrap() error { return e.Why }
+
+// Symbols finds the symbols, once. Where there are none the error is a *NoSymbolsError.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
 		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
 			return s, err
 		}
 		if _, err := k.Tables(ctx); err != nil {
-			return nil, err
+			return nil, &NoSymbolsError{err}
 		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
 		if err != nil && ctx.Err() == nil {
@@ -54,7 +63,7 @@ func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", err)
+			return nil, &NoSymbolsError{err}
 		}
 		return &Symbols{How: "kallsyms, addresses " + own.encoding.String(), own: own}, nil
 	})

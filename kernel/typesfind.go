@@ -16,6 +16,9 @@ import (
 // findTypes finds the BTF that the kernel keeps of itself: by its symbols, and where the
 // kernel's table of symbols has those of functions alone, by what it looks like.
 func (k *Kernel) findTypes(ctx context.Context) (*Types, error) {
+	if _, err := k.Tables(ctx); err != nil {
+		return nil, &NoTypesError{err}
+	}
 	r, why := k.rangeOfBTF(ctx)
 	if why == nil {
 		t, err := k.typesAt(ctx, r, "from __start_BTF to __stop_BTF")
@@ -26,7 +29,7 @@ func (k *Kernel) findTypes(ctx context.Context) (*Types, error) {
 	}
 	t, err := k.scanForBTF(ctx)
 	if err != nil {
-		return nil, &NoTypesError{errors.Join(why, err)}
+		return nil, &NoTypesError{fmt.Errorf("%w; %w", why, err)}
 	}
 	return t, nil
 }

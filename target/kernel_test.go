@@ -86,8 +86,8 @@ func TestOpenImagesRefuses(t *testing.T) {
 		o    *Options
 		want error // nil: a SpecError that Is nothing else
 	}{
-		{"dump@123", nil, errors.ErrUnsupported},
-		{"vmcore:dump@123", nil, errors.ErrUnsupported},
+		{"dump@123", nil, remora.ErrNoTable},
+		{"vmcore:dump@123", nil, remora.ErrNoTable},
 		{"vmcore:", nil, nil},
 		{"vmcore:dump,", nil, nil},
 		{"vmcore:nothing", nil, fs.ErrNotExist},

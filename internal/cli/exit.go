@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/kernel"
 	"github.com/remora-go/remora/target"
 )
 
@@ -73,6 +74,7 @@ func judge(ctx context.Context, err error) outcome {
 		opened *openError
 	)
 	opening := errors.As(err, &opened)
+	missed := errors.As(err, &fault) && errors.Is(fault, remora.ErrFault)
 	switch {
 	case err == nil:
 		return done
@@ -85,11 +87,13 @@ func judge(ctx context.Context, err error) outcome {
 		return usage
 	case errors.As(err, &file):
 		return failed
+	case unknownKernel(err):
+		return badFormat
 	case errors.Is(err, remora.ErrGone), opening && errors.Is(err, fs.ErrNotExist):
 		return notFound
 	case errors.As(err, &denied), errors.Is(err, remora.ErrReadOnly), opening && errors.Is(err, fs.ErrPermission):
 		return notAllowed
-	case errors.As(err, &fault) && errors.Is(fault, remora.ErrFault):
+	case missed:
 		return missing
 	case errors.As(err, &format), errors.Is(err, remora.ErrUnrecognized):
 		return badFormat
@@ -97,6 +101,15 @@ func judge(ctx context.Context, err error) outcome {
 		return missing
 	}
 	return failed
+}
+
+// unknownKernel says whether err is there because nothing is known of a kernel.
+func unknownKernel(err error) bool {
+	var (
+		symbols *kernel.NoSymbolsError
+		types   *kernel.NoTypesError
+	)
+	return errors.As(err, &symbols) || errors.As(err, &types)
 }
 
 // ended says whether err is there because ctx has ended.
