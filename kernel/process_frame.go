@@ -132,28 +132,69 @@ func (k *Kernel) vmemmaps(ctx context.Context, f *pageFrames) (all []vmemmap) {
 // sectionPages takes the array out of the section that the kernel's page tables are in:
 // each has it, as if it began at frame 0 (sparse_encode_mem_map).
 func (k *Kernel) sectionPages(ctx context.Context, f *pageFrames) (remora.Addr, error) {
+	s, err := k.findSections(ctx, f.shift)
+	if err != nil {
+		return 0, err
+	}
+	if s.size == 0 || s.size > 1<<12 || s.off > s.size || s.bits < uint64(f.shift) || s.bits > 40 {
+		return 0, damaged("sections of 1<<%d bytes, described in %d bytes", s.bits, s.size)
+	}
+	number := uint64(k.found.Root) >> s.bits
+	each := uint64(1) << f.shift / s.size // sections of a root (SECTIONS_PER_ROOT)
+	const present, flags = 1, 1<<6 - 1
+	p := peekInto(ctx, k)
+	defer p.done()
+	root := remora.Addr(p.word(s.roots + remora.Addr(number/each*8)))
+	if root == 0 && p.err == nil {
+		return 0, damaged("there is no section for frame 0x%x", number<<(s.bits-uint64(f.shift)))
+	}
+	v := p.word(root + remora.Addr(number%each*s.size+s.off))
+	if p.err == nil && v&present == 0 {
+		return 0, damaged("the section of frame 0x%x is not present", number<<(s.bits-uint64(f.shift)))
+	}
+	return remora.Addr(v &^ flags), p.err
+}
+
+// sections is where the kernel has its array of arrays of struct mem_section.
+type sections struct {
+	roots           remora.Addr
+	size, off, bits uint64 // of a structure, of section_mem_map in it; the size of a section
+}
+
+// findSections takes it from VMCOREINFO, or from symbols and types: what these do not tell
+// is the size of a section (SECTION_SIZE_BITS), which all kernels of a machine share.
+func (k *Kernel) findSections(ctx context.Context, shift uint) (s sections, err error) {
 	info := k.hints.VMCoreInfo
 	roots, ok := info.Symbol("mem_section") // the value of the pointer
 	size, okSize := info.Value("SIZE(mem_section)")
 	off, okOff := info.Value("OFFSET(mem_section.section_mem_map)")
 	bits, okBits := info.Number("SECTION_SIZE_BITS")
-	if !ok || !okSize || !okOff || !okBits || size == 0 || size > 1<<12 || off > size || bits < uint64(f.shift) || bits > 40 {
-		return 0, fmt.Errorf("VMCOREINFO does not tell: %w", remora.ErrUnrecognized)
+	if ok && okSize && okOff && okBits {
+		return sections{roots, size, off, bits}, nil
 	}
-	number := uint64(k.found.Root) >> bits
-	each := uint64(1) << f.shift / size // sections of a root (SECTIONS_PER_ROOT)
-	const present, flags = 1, 1<<6 - 1
+	at, err := k.symbol(ctx, "mem_section")
+	if err != nil {
+		return s, err
+	}
+	t, err := k.Types(ctx)
+	if err != nil {
+		return s, err
+	}
+	m, err := t.field(ctx, "mem_section", "section_mem_map")
+	if err != nil {
+		return s, err
+	}
+	if s.size, err = t.size(ctx, "mem_section"); err != nil {
+		return s, err
+	}
+	const usual, largePages = 27, 29
+	if s.off, s.bits = m.off, usual; shift == 16 {
+		s.bits = largePages
+	}
 	p := peekInto(ctx, k)
 	defer p.done()
-	root := remora.Addr(p.word(roots + remora.Addr(number/each*8)))
-	if root == 0 && p.err == nil {
-		return 0, damaged("there is no section for frame 0x%x", number<<(bits-uint64(f.shift)))
-	}
-	v := p.word(root + remora.Addr(number%each*size+off))
-	if p.err == nil && v&present == 0 {
-		return 0, damaged("the section of frame 0x%x is not present", number<<(bits-uint64(f.shift)))
-	}
-	return remora.Addr(v &^ flags), p.err
+	s.roots = remora.Addr(p.word(at))
+	return s, p.err
 }
 
 // provesPages says whether the array is at base: the struct page of a frame that is in

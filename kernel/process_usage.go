@@ -133,8 +133,9 @@ func (t *pager) areaName(i int) string {
 // PageRun is a run of pages that share one fate.
 type PageRun struct {
 	remora.Range
-	Zero bool  // never touched: zeros
-	Err  error // why they cannot be read, as the page tables have it; nil: there is memory
+	Table bool // the page tables lead to them, or say what they are
+	Zero  bool // never touched: zeros
+	Err   error
 	// None says that with them nothing of the process's own is missing: they are of a file
 	// that has them still, or there is no such page.
 	None bool
@@ -156,7 +157,7 @@ func (p *Process) Runs(ctx context.Context, r remora.Range) iter.Seq2[PageRun, e
 			}
 			e, at := t.page(ctx, r.Start)
 			e = clip(e, r)
-			run := PageRun{Range: remora.Range{Start: e.Virt, Size: e.Size}, Zero: at.where == untouched || at.where == inFileHole, Err: e.Err}
+			run := PageRun{Range: remora.Range{Start: e.Virt, Size: e.Size}, Table: at.where == inTables, Zero: at.where == untouched || at.where == inFileHole, Err: e.Err}
 			run.None = e.Err != nil && (at.where == notInCache || at.where == notMade || at.where == beyondFile || e.Err == remora.ErrGuard)
 			if e.Size == 0 {
 				run.Range = remora.Range{Start: r.Start, Size: min(r.Size, 1<<t.shift)}

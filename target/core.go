@@ -61,7 +61,7 @@ func (p *Process) describe(ctx context.Context, c *usercore.Contents) (lacks []e
 func (p *Process) runs(ctx context.Context, r remora.Region) iter.Seq2[usercore.Run, error] {
 	return func(yield func(usercore.Run, error) bool) {
 		for run, err := range p.Runs(ctx, r.Range) {
-			if !yield(usercore.Run(run), err) {
+			if !yield(usercore.Run{Range: run.Range, Zero: run.Zero, Err: run.Err, None: run.None}, err) {
 				return
 			}
 		}
