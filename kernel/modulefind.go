@@ -40,7 +40,7 @@ func (k *Kernel) moduleArea() (remora.Range, bool) {
 	if ok && known && start < end {
 		return remora.Range{Start: remora.Addr(start), Size: end - start}, true
 	}
-	if k.hints.machine() == elf.EM_X86_64 { // Documentation/arch/x86/x86_64/mm.rst
+	if k.hints.machine(k.VMCoreInfo()) == elf.EM_X86_64 { // Documentation/arch/x86/x86_64/mm.rst
 		return remora.Range{Start: 0xffffffffa0000000, Size: 0x5f000000}, true
 	}
 	return remora.Range{}, false
