@@ -53,6 +53,9 @@ func (k *Kernel) searchModules(ctx context.Context, f *moduleFields) (remora.Add
 	if !ok {
 		return 0, errors.New("where modules are loaded to is not known either")
 	}
+	if _, err := k.Tables(ctx); err != nil {
+		return 0, err
+	}
 	buf := make([]byte, moduleScanSize+f.size)
 	seen := uint64(0)
 	for a := area.Start; area.Contains(a) && seen < maxModuleArea; {
@@ -87,9 +90,9 @@ func (k *Kernel) listOf(ctx context.Context, f *moduleFields, a remora.Addr, raw
 	r := k.reader(ctx)
 	next := make([]byte, f.size)
 	for at := range r.list(a+remora.Addr(f.list.off), f.list) {
-		// The head is in the kernel's image: the bytes around it make no module.
-		if r.bytes(at, next); r.err != nil || !f.isModule(at, next) {
-			return at + remora.Addr(f.list.off), r.err == nil
+		// The head is in the kernel's image: what is around it makes no module.
+		if _, err := k.mem.ReadAt(ctx, next, at); err != nil || !f.isModule(at, next) {
+			return at + remora.Addr(f.list.off), ctx.Err() == nil
 		}
 	}
 	return 0, false
