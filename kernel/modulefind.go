@@ -5,7 +5,6 @@ package kernel
 import (
 	"context"
 	"debug/elf"
-	"errors"
 	"fmt"
 
 	"github.com/remora-go/remora"
@@ -33,53 +32,76 @@ const (
 	moduleScanSize = 64 << 10
 )
 
-// moduleArea gives where modules are loaded to.
-func (k *Kernel) moduleArea() (remora.Range, bool) {
-	start, ok := k.VMCoreInfo().Number("MODULES_VADDR")
-	end, known := k.VMCoreInfo().Number("MODULES_END")
+// moduleAreas gives where modules are loaded to: the area that there is for them, and what
+// a branch reaches from the kernel's text, where arm64 puts them with
+// RANDOMIZE_MODULE_REGION_FULL (module_alloc in its kernel/module.c).
+func (k *Kernel) moduleAreas() (all []remora.Range) {
+	const reach = 2 << 30
+	info := k.VMCoreInfo()
+	start, ok := info.Number("MODULES_VADDR")
+	end, known := info.Number("MODULES_END")
 	if ok && known && start < end {
-		return remora.Range{Start: remora.Addr(start), Size: end - start}, true
+		all = append(all, remora.Range{Start: remora.Addr(start), Size: end - start})
 	}
-	if k.hints.machine(k.VMCoreInfo()) == elf.EM_X86_64 { // Documentation/arch/x86/x86_64/mm.rst
-		return remora.Range{Start: 0xffffffffa0000000, Size: 0x5f000000}, true
+	text, ok := info.Symbol("_stext")
+	switch m := k.hints.machine(info); {
+	case len(all) == 0 && m == elf.EM_X86_64: // Documentation/arch/x86/x86_64/mm.rst
+		all = append(all, remora.Range{Start: 0xffffffffa0000000, Size: 0x5f000000})
+	case ok && m == elf.EM_AARCH64 && text >= 1<<63+reach:
+		all = append(all, remora.Range{Start: text - reach, Size: 2 * reach})
 	}
-	return remora.Range{}, false
+	return all
 }
 
 // searchModules looks for a struct module in the memory of modules: each is in memory of
 // its own module.
 func (k *Kernel) searchModules(ctx context.Context, f *moduleFields) (remora.Addr, error) {
-	area, ok := k.moduleArea()
-	if !ok {
-		return 0, errors.New("where modules are loaded to is not known either")
-	}
 	if _, err := k.Tables(ctx); err != nil {
 		return 0, err
 	}
-	buf := make([]byte, moduleScanSize+f.size)
-	seen := uint64(0)
-	for a := area.Start; area.Contains(a) && seen < maxModuleArea; {
-		if err := ctx.Err(); err != nil {
-			return 0, err
+	s := &moduleSearch{k: k, f: f, buf: make([]byte, moduleScanSize+f.size)}
+	for _, area := range k.moduleAreas() {
+		if err := s.look(ctx, area); err != nil || s.head != 0 {
+			return s.head, err
 		}
-		e := k.Translate(ctx, a)
-		size := uint64(e.Virt-a) + e.Size
+	}
+	return 0, fmt.Errorf("no module is in the %d KiB of memory where they are loaded to", s.seen>>10)
+}
+
+// moduleSearch is one search.
+type moduleSearch struct {
+	k    *Kernel
+	f    *moduleFields
+	buf  []byte
+	seen uint64 // bytes
+	head remora.Addr
+}
+
+// look searches what is mapped of an area.
+func (s *moduleSearch) look(ctx context.Context, area remora.Range) error {
+	for a := area.Start; area.Contains(a) && s.seen < maxModuleArea; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e := s.k.Translate(ctx, a)
+		size := e.Size - uint64(a-e.Virt)
 		if e.Err == nil {
 			size = min(size, moduleScanSize)
-			n, _ := k.mem.ReadAt(ctx, buf[:size+f.size], a) // less where memory ends
-			for at := uint64(0); at < size && at+f.size <= uint64(n); at += moduleAlign {
-				if head, ok := k.listOf(ctx, f, a+remora.Addr(at), buf[at:at+f.size]); ok {
-					return head, nil
+			n, _ := s.k.mem.ReadAt(ctx, s.buf[:size+s.f.size], a) // less where memory ends
+			for at := uint64(0); at < size && at+s.f.size <= uint64(n); at += moduleAlign {
+				if head, ok := s.k.listOf(ctx, s.f, a+remora.Addr(at), s.buf[at:at+s.f.size]); ok {
+					s.head = head
+					return nil
 				}
 			}
-			seen += size
+			s.seen += size
 		}
 		if a+remora.Addr(size) <= a {
 			break
 		}
 		a += remora.Addr(size)
 	}
-	return 0, fmt.Errorf("no module is in %d KiB of memory from %v on", seen>>10, area.Start)
+	return nil
 }
 
 // listOf takes raw at a for a struct module, and gives the head of its list.
