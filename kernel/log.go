@@ -62,11 +62,15 @@ func (k *Kernel) Log(ctx context.Context) iter.Seq2[LogRecord, error] {
 
 // log gives the records, and an error unless yield has ended it.
 func (k *Kernel) log(ctx context.Context, yield func(LogRecord, error) bool) error {
+	_, why := k.Tables(ctx) // VMCOREINFO may be found on the way
 	if k.knows(ctx, "prb") {
 		return k.logRing(ctx, yield)
 	}
 	if k.knows(ctx, "log_first_idx") {
 		return k.logRecords(ctx, yield)
+	}
+	if why != nil {
+		return why
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -83,7 +87,7 @@ func (k *Kernel) knows(ctx context.Context, name string) bool {
 // landmark gives the address of a symbol, as VMCOREINFO has it, or else the table of
 // symbols.
 func (k *Kernel) landmark(ctx context.Context, name string) (remora.Addr, error) {
-	if a, ok := k.hints.VMCoreInfo.Symbol(name); ok {
+	if a, ok := k.VMCoreInfo().Symbol(name); ok {
 		return a, nil
 	}
 	return k.symbol(ctx, name)
@@ -94,7 +98,7 @@ func (k *Kernel) landmark(ctx context.Context, name string) (remora.Addr, error)
 // may be missing, and is, has no size then.
 func (k *Kernel) described(ctx context.Context, all ...wanted) error {
 	offset := func(w wanted) (uint64, bool) {
-		off, ok := k.hints.VMCoreInfo.Value("OFFSET(" + w.member + ")")
+		off, ok := k.VMCoreInfo().Value("OFFSET(" + w.member + ")")
 		return off, ok && off < maxOffset
 	}
 	for _, w := range all {
@@ -122,7 +126,7 @@ const maxOffset = 1 << 16
 
 // sized gives the size of a structure, from VMCOREINFO or from the types.
 func (k *Kernel) sized(ctx context.Context, name string) (uint64, error) {
-	n, ok := k.hints.VMCoreInfo.Value("SIZE(" + name + ")")
+	n, ok := k.VMCoreInfo().Value("SIZE(" + name + ")")
 	if !ok {
 		types, err := k.Types(ctx)
 		if err != nil {

@@ -30,7 +30,7 @@ type recordLayout struct {
 // recordLayout finds out the layout.
 func (k *Kernel) recordLayout(ctx context.Context) (*recordLayout, error) {
 	name := "printk_log"
-	if _, ok := k.hints.VMCoreInfo.Value("SIZE(log)"); ok {
+	if _, ok := k.VMCoreInfo().Value("SIZE(log)"); ok {
 		name = "log"
 	}
 	half := field{size: 2, there: true}

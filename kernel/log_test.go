@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,13 +16,33 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/memtest"
+	"github.com/remora-go/remora/paging"
 )
 
 // plainKernel is a kernel whose addresses are those of a Sparse, with VMCOREINFO.
 func plainKernel(s *memtest.Sparse, info string) *Kernel {
-	k := New(s, "sample", &Hints{VMCoreInfo: ParseVMCoreInfo([]byte(info))})
-	k.mem = s.Memory()
+	h := &Hints{VMCoreInfo: ParseVMCoreInfo([]byte(info))}
+	k := New(s, "sample", h)
+	k.done, k.found = true, &Found{Info: h.VMCoreInfo}
+	k.view.Store(paging.New(s, identity{s}, nil))
 	return k
+}
+
+// identity translates addresses of what is mapped to themselves.
+type identity struct{ s *memtest.Sparse }
+
+func (i identity) Translate(ctx context.Context, a remora.Addr) remora.Extent {
+	hole := remora.Extent{Virt: a, Size: uint64(remora.MaxAddr-a) + 1, Err: remora.ErrUnmapped}
+	for r := range i.s.Regions(ctx) {
+		if r.Contains(a) {
+			return remora.Extent{Virt: r.Start, Phys: r.Start, Size: r.Size}
+		}
+		if r.Start > a {
+			hole.Size = uint64(r.Start - a)
+			break
+		}
+	}
+	return hole
 }
 
 // store maps memory around a, and puts bytes there.

@@ -136,7 +136,7 @@ func (k *Kernel) Modules(ctx context.Context) iter.Seq2[*Module, error] {
 			yield(nil, fmt.Errorf("the modules of the kernel: %w", err))
 			return
 		}
-		head, err := k.symbol(ctx, "modules")
+		head, err := k.moduleList(ctx, f)
 		if err != nil {
 			yield(nil, fmt.Errorf("the list of modules: %w", err))
 			return
