@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -27,7 +28,7 @@ const (
 // frameOf gives the frame of the members that the kernel has.
 func frameOf(name string, members ...field) (frame, error) {
 	fr := frame{name: name}
-	slices.SortFunc(members, func(a, b field) int { return int(int64(a.off) - int64(b.off)) })
+	slices.SortFunc(members, func(a, b field) int { return cmp.Compare(a.off, b.off) })
 	for _, f := range members {
 		if f.off > frameLimit || f.size > frameLimit {
 			return fr, fmt.Errorf("struct %s has a member of %d bytes at %d: %w", name, f.size, f.off, remora.ErrCorrupt)

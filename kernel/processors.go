@@ -103,11 +103,11 @@ func (q *queueKnowledge) each(ctx context.Context, mem *remora.Memory, at []remo
 // decode makes a Processor of a struct rq.
 func (q *queueKnowledge) decode(a remora.Addr, b []byte) (Processor, bool) {
 	p := Processor{
-		ID: int(uint32(q.queue.uint(b, q.cpu))), Online: !q.online.has() || q.queue.uint(b, q.online) != 0,
+		ID: int(int32(q.queue.uint(b, q.cpu))), Online: !q.online.has() || q.queue.uint(b, q.online) != 0,
 		Current: q.queue.ptr(b, q.curr), Idle: q.queue.ptr(b, q.idle),
 		Clock: time.Duration(q.queue.uint(b, q.clock)), queue: a,
 	}
-	return p, p.ID < maxProcessors && isKernel(p.Current) && isKernel(p.Idle)
+	return p, p.ID >= 0 && p.ID < maxProcessors && isKernel(p.Current) && isKernel(p.Idle)
 }
 
 // queuesBySymbols takes the run queues where the symbols say that they are.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -153,7 +154,7 @@ func TestTaskByNumber(t *testing.T) {
 			t.Errorf("%d: %+v, %v", pid, task, err)
 		}
 	}
-	for _, pid := range []int{-1, 3, 64, 4096, maxPID + 1, 1 << 40} {
+	for _, pid := range []int{-1, 3, 64, 4096, maxPID + 1, 1<<31 - 1} {
 		var none *NoTaskError
 		if _, err := w.k.Task(t.Context(), pid); !errors.As(err, &none) || !errors.Is(err, remora.ErrGone) {
 			t.Errorf("%d: %v", pid, err)
@@ -280,4 +281,40 @@ func TestStates(t *testing.T) {
 			t.Errorf("%#x, %#x: %v, not %v", x.state, x.exit, got, x.want)
 		}
 	}
+}
+
+// FuzzTasks reads tasks out of memory that was changed at will: what there is to find ends
+// somewhere, and is told without a panic.
+func FuzzTasks(f *testing.F) {
+	f.Add([]byte{}, uint64(0))
+	f.Add([]byte{0, 0, 0, 0x70, 0x10, 0, 1, 2, 3}, uint64(0x6b6b6b6b6b6b6b6b))
+	f.Add([]byte{0x40, 0, 0, 0x40, 0, 40, 0, 0x40, 48}, uint64(worldNodes|xaInternal))
+	f.Fuzz(func(t *testing.T, at []byte, value uint64) {
+		w := newTaskWorld(t)
+		for len(at) >= 3 {
+			off := (uint64(at[0])<<16 | uint64(at[1])<<8 | uint64(at[2])) % (0x700000 - 8)
+			w.put(worldTasks, field{off: off, size: 8}, value)
+			at, value = at[3:], value*31+off
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for task, err := range w.k.Tasks(ctx) {
+			if (task == nil) != (err != nil) {
+				t.Fatalf("%+v, %v", task, err)
+			}
+			if task == nil {
+				continue
+			}
+			for thread, err := range w.k.Threads(ctx, task) {
+				if (thread == nil) != (err != nil) {
+					t.Fatalf("%+v, %v", thread, err)
+				}
+			}
+		}
+		for _, pid := range []int{0, 1, 11, 300} {
+			if task, err := w.k.Task(ctx, pid); (task == nil) != (err != nil) && err == nil {
+				t.Fatalf("%+v, %v", task, err)
+			}
+		}
+	})
 }

@@ -59,7 +59,7 @@ func (tr *taskReader) decode(a remora.Addr, b []byte) (*Task, error) {
 		parent: fr.ptr(b, tr.parent), cred: fr.ptr(b, tr.cred), pid: fr.ptr(b, tr.threadPID), signal: fr.ptr(b, tr.signal),
 		next: fr.ptr(b, tr.tasks), prev: fr.ptr(b, tr.tasks.word(1)), runs: fr.ptr(b, tr.runs),
 	}
-	t.CPU = int(uint32(fr.uint(b, tr.cpu)))
+	t.CPU = int(int32(fr.uint(b, tr.cpu)))
 	if tr.threadNode.has() {
 		t.group = fr.ptr(b, tr.threadNode)
 	} else {
@@ -121,9 +121,10 @@ func (tr *taskReader) fill(tasks []*Task) error {
 			t.lacks(fmt.Errorf("the parent of %d: %w", t.PID, err))
 		} else if t.Idle() {
 			t.PPID = 0 // it was made by process 1, or by hand
-		} else if t.PPID = int(uint32(tgid.uint(parents[i].read, tr.tgid))); t.PPID > maxPID {
-			t.lacks(fmt.Errorf("the parent of %d has the number %d: %w", t.PID, t.PPID, remora.ErrCorrupt))
-			t.PPID = 0
+		} else if number := uint32(tgid.uint(parents[i].read, tr.tgid)); number > maxPID {
+			t.lacks(fmt.Errorf("the parent of %d has the number %d: %w", t.PID, number, remora.ErrCorrupt))
+		} else {
+			t.PPID = int(number)
 		}
 		if pids[i].n == 0 {
 			continue

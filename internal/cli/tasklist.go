@@ -235,13 +235,19 @@ func (l *taskList) addArgs(row *taskRow) {
 	argv, envp, err := l.command(row.PID)
 	if err != nil {
 		row.ArgsGone = err.Error()
-		l.trouble = append(l.trouble, err)
+		l.trouble = append(l.trouble, fmt.Errorf("arguments of process %d: %w", row.PID, err))
 	}
 	row.Argv, row.ArgvHex, row.Env, row.EnvHex = argv, inHex(argv), envp, inHex(envp)
 }
 
+// command gives what a process was started with, out of its memory.
 func (l *taskList) command(pid int) (argv, envp []string, err error) {
-	return nil, nil, errors.ErrUnsupported
+	p, err := l.kernel.Process(l.ctx, pid, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer p.Close()
+	return p.Command(l.ctx)
 }
 
 // asTree puts children behind their parents.
