@@ -15,7 +15,9 @@ import (
 // Hints are what is known of a machine besides its memory. Nothing in them is believed
 // without a check.
 type Hints struct {
-	VMCoreInfo *VMCoreInfo // nil: there is none
+	VMCoreInfo *VMCoreInfo // nil: none is known
+	InfoFrom   string      // where it is from: "the note of the image"
+	Given      bool        // the user gave it: no other is looked for
 	Machine    elf.Machine // EM_NONE: not known
 	CPUs       []CPU
 	PhysBase   []Value // where an x86-64 kernel may have been loaded
@@ -39,15 +41,37 @@ type Value struct {
 	From string // "the sub header"
 }
 
-// Found is where the page tables of a kernel are, and how that was found out.
+// Found is where a kernel is, and how that was found out.
 type Found struct {
-	Format *paging.Format
-	Root   remora.Addr // physical
-	How    string
+	Machine elf.Machine
+	Format  *paging.Format
+	Root    remora.Addr // physical
+	How     string      // what led there
+	Checked []string    // what was looked at, and is as it should be
+
 	// ImageBase is the physical address of the kernel's image less its virtual one.
 	// It has one when Image is set.
 	Image     bool
 	ImageBase uint64
+
+	// Linear says that there are no page tables: Format is nil, and addresses are those of
+	// the kernel's image, and of the direct map where that is known, by their formulas.
+	Linear bool
+
+	Info     *VMCoreInfo // nil: none was found
+	InfoFrom string
+
+	kallsyms *kallsyms // nil: they were not looked for
+	symbols  map[string]uint64
+}
+
+// symbol gives the virtual address of a symbol that was used.
+func (g *Found) symbol(name string) (remora.Addr, bool) {
+	if a, ok := g.Info.Symbol(name); ok {
+		return a, ok
+	}
+	a, ok := g.symbols[name]
+	return remora.Addr(a), ok
 }
 
 // TablesError says that no page tables of a kernel were found. It Is
@@ -57,26 +81,30 @@ type TablesError struct {
 }
 
 func (e *TablesError) Error() string {
-	if len(e.Tried) == 0 {
+	const most = 40
+	tried, more := e.Tried, ""
+	if n := len(tried); n == 0 {
 		return "the page tables of the kernel were not found: there is nothing that tells where to look"
+	} else if n > most {
+		tried, more = tried[:most], fmt.Sprintf("; and %d more", n-most)
 	}
-	return "the page tables of the kernel were not found; tried: " + strings.Join(e.Tried, "; ")
+	return "the page tables of the kernel were not found; tried: " + strings.Join(tried, "; ") + more
 }
 
 // Unwrap gives the cause of a read that needs the tables.
 func (e *TablesError) Unwrap() error { return remora.ErrNoTable }
 
-// Machine says what machine the kernel runs on: as the hints have it, or by the keys that
+// machine says what machine a kernel runs on: as the hints have it, or by the keys that
 // only one kind of kernel writes.
-func (h *Hints) machine() elf.Machine {
-	if h.Machine != elf.EM_NONE || h.VMCoreInfo == nil {
+func (h *Hints) machine(info *VMCoreInfo) elf.Machine {
+	if h.Machine != elf.EM_NONE {
 		return h.Machine
 	}
 	for _, k := range []struct {
 		number  string
 		machine elf.Machine
 	}{{"phys_base", elf.EM_X86_64}, {"kimage_voffset", elf.EM_AARCH64}, {"va_kernel_pa_offset", elf.EM_RISCV}} {
-		if _, ok := h.VMCoreInfo.Number(k.number); ok {
+		if _, ok := info.Number(k.number); ok {
 			return k.machine
 		}
 	}
@@ -90,8 +118,11 @@ func (h *Hints) machine() elf.Machine {
 
 // Version reads the beginning of OSRELEASE: "6.1.0-rc1" is 6.1. It is the zero Version
 // where there is none.
-func (v *VMCoreInfo) Version() paging.Version {
-	major, rest, _ := strings.Cut(v.Release(), ".")
+func (v *VMCoreInfo) Version() paging.Version { return versionOf(v.Release()) }
+
+// versionOf reads the beginning of a release.
+func versionOf(release string) paging.Version {
+	major, rest, _ := strings.Cut(release, ".")
 	end := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
 	if end < 0 {
 		end = len(rest)

@@ -24,6 +24,9 @@ type Kernel struct {
 	hints Hints
 	info  remora.Info
 	mem   *remora.Memory
+	cache *paging.Cache // of the kernel's tables and those of all its processes
+
+	linear atomic.Pointer[[]Piece] // see pieces
 
 	view  atomic.Pointer[paging.View] // nil: not found, or not looked for yet
 	mu    sync.Mutex                  // of the search
@@ -48,7 +51,7 @@ var (
 // New gives the kernel in phys, which stays open when the Kernel is closed. name is for
 // messages. It does no I/O.
 func New(phys remora.Space, name string, h *Hints) *Kernel {
-	k := &Kernel{phys: phys, hints: *h, info: phys.Info()}
+	k := &Kernel{phys: phys, hints: *h, info: phys.Info(), cache: paging.NewCache(phys, nil)}
 	k.info.Name = name
 	if n, ok := h.VMCoreInfo.Value("PAGESIZE"); ok && n >= 4096 && n <= 1<<16 && n&(n-1) == 0 {
 		k.info.Granule = min(k.info.Granule, uint32(n))
@@ -65,8 +68,14 @@ func (k *Kernel) Memory() *remora.Memory { return k.mem }
 // Info gives the facts of the Space.
 func (k *Kernel) Info() remora.Info { return k.info }
 
-// VMCoreInfo is what the kernel says of itself, or nil.
-func (k *Kernel) VMCoreInfo() *VMCoreInfo { return k.hints.VMCoreInfo }
+// VMCoreInfo is what the kernel says of itself, or nil. Where the image does not have it,
+// Tables may find it.
+func (k *Kernel) VMCoreInfo() *VMCoreInfo {
+	if k.view.Load() != nil {
+		return k.found.Info
+	}
+	return k.hints.VMCoreInfo
+}
 
 // Tables finds the page tables, once. The end of a context is not kept as an answer.
 func (k *Kernel) Tables(ctx context.Context) (*Found, error) {
@@ -84,13 +93,14 @@ func (k *Kernel) open(ctx context.Context) (*paging.View, error) {
 	if k.done {
 		return k.view.Load(), k.why
 	}
-	found, err := FindTables(ctx, k.phys, &k.hints)
+	found, err := find(ctx, k.phys, &k.hints, k.options(paging.Whole))
 	if err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	k.done, k.found, k.why = true, found, err
 	if err == nil {
-		k.view.Store(paging.New(k.phys, k.TablesAt(found.Format, found.Root, paging.Whole), &paging.ViewOptions{Name: k.info.Name}))
+		tables := &fallback{k, k.TablesAt(found.Format, found.Root, paging.Whole)}
+		k.view.Store(paging.New(k.phys, tables, &paging.ViewOptions{Name: k.info.Name}))
 	}
 	return k.view.Load(), k.why
 }
@@ -98,7 +108,12 @@ func (k *Kernel) open(ctx context.Context) (*paging.View, error) {
 // TablesAt gives the page tables of a format whose top one is at a physical address. They
 // know where memory is: see paging.Options.RAM.
 func (k *Kernel) TablesAt(f *paging.Format, root remora.Addr, half paging.Half) *paging.Tables {
-	return paging.NewTables(k.phys, f, root, &paging.Options{Half: half, RAM: k.ram})
+	return paging.NewTables(k.phys, f, root, k.options(half))
+}
+
+// options are those of all tables in the memory: they share one cache.
+func (k *Kernel) options(half paging.Half) *paging.Options {
+	return &paging.Options{Half: half, RAM: k.ram, Cache: k.cache}
 }
 
 // look is what it takes to look at one byte.

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"debug/elf"
 
 	"github.com/remora-go/remora"
 )
@@ -36,7 +37,7 @@ func (k *Kernel) Layout(ctx context.Context) (*Layout, error) {
 		return nil, err
 	}
 	l := &Layout{}
-	stext, ok := k.hints.VMCoreInfo.Symbol("_stext")
+	stext, ok := found.symbol("_stext")
 	if found.Image && ok {
 		l.Image = k.imageAt(ctx, stext)
 	}
@@ -92,10 +93,9 @@ func (k *Kernel) imageAt(ctx context.Context, stext remora.Addr) (all []Piece) {
 	return all
 }
 
-// directBases gives where the direct map may begin: as the kernel has it, or, on x86-64,
-// as the lowest mapping of its half.
-func (k *Kernel) directBases(ctx context.Context, text remora.Addr) (all []remora.Addr) {
-	info := k.hints.VMCoreInfo
+// formulaBases gives where the direct map begins, as the numbers of arm64 and riscv64 have
+// it.
+func formulaBases(info *VMCoreInfo) (all []remora.Addr) {
 	if offset, ok := info.Number("PHYS_OFFSET"); ok {
 		if bits, ok := info.Number("VA_BITS"); ok && bits > 32 && bits < 64 {
 			all = append(all, remora.Addr(-(uint64(1)<<bits)-offset), remora.Addr(-(uint64(1)<<(bits-1))-offset))
@@ -106,7 +106,14 @@ func (k *Kernel) directBases(ctx context.Context, text remora.Addr) (all []remor
 			all = append(all, remora.Addr(offset-base))
 		}
 	}
-	if _, ok := info.Number("phys_base"); !ok {
+	return all
+}
+
+// directBases gives where the direct map may begin: as the kernel has it, or, on x86-64,
+// as the lowest mapping of its half.
+func (k *Kernel) directBases(ctx context.Context, text remora.Addr) []remora.Addr {
+	all := formulaBases(k.VMCoreInfo())
+	if k.found.Machine != elf.EM_X86_64 {
 		return all
 	}
 	// The direct map is aligned to what an entry of the third level maps.

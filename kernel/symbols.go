@@ -44,7 +44,15 @@ func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
 			return s, err
 		}
-		own, err := kallsymsOfInfo(ctx, k.mem, k.hints.VMCoreInfo)
+		if _, err := k.Tables(ctx); err != nil {
+			return nil, err
+		}
+		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
+		if err != nil && ctx.Err() == nil {
+			if s, none := k.kallsymsOfImage(ctx); none == nil {
+				own, err = s, nil
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", err)
 		}

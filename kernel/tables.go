@@ -4,50 +4,32 @@ package kernel
 
 import (
 	"context"
-	"debug/elf"
 	"fmt"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
 )
 
-// FindTables finds the page tables of the kernel in physical memory. Where no tables
-// stand up to the check the error is a *TablesError; a context's error comes as it is.
-func FindTables(ctx context.Context, phys remora.Space, h *Hints) (*Found, error) {
-	f := &finder{ctx: ctx, phys: phys, h: h, info: h.VMCoreInfo}
-	switch m := h.machine(); m {
-	case elf.EM_X86_64:
-		f.x86()
-	case elf.EM_AARCH64:
-		f.arm64()
-	case elf.EM_RISCV:
-		f.riscv()
-	case elf.EM_NONE:
-		f.no("VMCOREINFO or registers: there are none")
-	default:
-		f.no("page tables of %v are not known", m)
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if f.found == nil {
-		return nil, &TablesError{f.tried}
-	}
-	return f.found, nil
-}
-
 // finder is one search.
 type finder struct {
 	ctx   context.Context
 	phys  remora.Space
 	h     *Hints
-	info  *VMCoreInfo
+	use   *paging.Options // of all tables that are tried
+	info  *VMCoreInfo     // that is tried
+	from  string          // where it is from
 	tried []string
 	found *Found
+
+	symbols map[string]uint64 // virtual addresses by kallsyms, where that is tried
+	release string            // of the kernel by its banner, where it has no VMCOREINFO
 }
 
 func (f *finder) no(format string, args ...any) {
-	f.tried = append(f.tried, fmt.Sprintf(format, args...))
+	const most = 1000
+	if len(f.tried) < most {
+		f.tried = append(f.tried, fmt.Sprintf(format, args...))
+	}
 }
 
 // lacks says why keys of VMCOREINFO are not there.
@@ -73,7 +55,26 @@ type attempt struct {
 }
 
 // landmarks are symbols of the kernel's image, in the order of their worth.
-var landmarks = [...]string{"_stext", "swapper_pg_dir", "init_top_pgt"}
+var landmarks = [...]string{"_stext", "swapper_pg_dir", "init_top_pgt", "linux_banner"}
+
+// symbol gives the virtual address of a symbol, as VMCOREINFO or kallsyms have it.
+func (f *finder) symbol(name string) (remora.Addr, bool) {
+	if a, ok := f.info.Symbol(name); ok {
+		return a, ok
+	}
+	a, ok := f.symbols[name]
+	return remora.Addr(a), ok
+}
+
+// hasLandmark says whether there is a symbol that tables can be checked by.
+func (f *finder) hasLandmark() bool {
+	for _, l := range landmarks {
+		if _, ok := f.symbol(l); ok {
+			return true
+		}
+	}
+	return false
+}
 
 // try looks whether the tables map the kernel's image where it is. Where the base is not
 // known, all landmarks must agree on one.
@@ -82,10 +83,10 @@ func (f *finder) try(a attempt) bool {
 		return true
 	}
 	name := fmt.Sprintf("root %s (%s; %v)", hex(a.root), a.from, a.format)
-	tables := paging.NewTables(f.phys, a.format, remora.Addr(a.root), nil)
+	tables := paging.NewTables(f.phys, a.format, remora.Addr(a.root), f.use)
 	seen := ""
 	for _, l := range landmarks {
-		va, ok := f.info.Symbol(l)
+		va, ok := f.symbol(l)
 		if !ok {
 			continue
 		}
@@ -109,28 +110,32 @@ func (f *finder) try(a attempt) bool {
 		f.no("%s: VMCOREINFO names no symbol to check it by", name)
 		return false
 	}
-	f.found = &Found{Format: a.format, Root: remora.Addr(a.root), How: a.from + "; " + seen, Image: true, ImageBase: a.base}
+	text, why := f.says(a.base)
+	if why != "" {
+		f.no("%s: %s", name, why)
+		return false
+	}
+	f.found = &Found{Format: a.format, Root: remora.Addr(a.root), How: a.from, Checked: append([]string{seen}, text...), Image: true, ImageBase: a.base}
 	return true
 }
 
-// symbolRoots gives the symbols that the top table has.
+// symbolRoots gives the symbol that the top table has.
 func (f *finder) symbolRoots() (va uint64, name string, ok bool) {
 	for _, name := range []string{"swapper_pg_dir", "init_top_pgt"} {
-		if a, ok := f.info.Symbol(name); ok {
+		if a, ok := f.symbol(name); ok {
 			return uint64(a), name, true
 		}
 	}
 	return 0, "", false
 }
 
-// numbers gives the first of the numbers that VMCOREINFO has, with its name.
+// number gives a number that VMCOREINFO has, with its name.
 func (f *finder) number(name string) (Value, bool) {
 	n, ok := f.info.Number(name)
 	return Value{n, "NUMBER(" + name + ")"}, ok
 }
 
-// arm64 follows swapper_pg_dir. The size of addresses is that of run time, which
-// TCR_EL1.T1SZ tells, but for pages of 64 KiB.
+// arm64 follows swapper_pg_dir.
 func (f *finder) arm64() {
 	va, name, ok := f.symbolRoots()
 	offset, known := f.number("kimage_voffset")
@@ -138,6 +143,17 @@ func (f *finder) arm64() {
 		f.no("SYMBOL(swapper_pg_dir) and NUMBER(kimage_voffset): %s", f.lacks())
 		return
 	}
+	from := fmt.Sprintf("SYMBOL(%s) less NUMBER(kimage_voffset) %s", name, hex(offset.N))
+	for _, format := range f.arm64Formats() {
+		if f.try(attempt{format: format, root: va - offset.N, from: from, base: -offset.N, fixed: true}) {
+			return
+		}
+	}
+}
+
+// arm64Formats gives what the tables may be. The size of addresses is that of run time,
+// which TCR_EL1.T1SZ tells, but for pages of 64 KiB.
+func (f *finder) arm64Formats() (all []*paging.Format) {
 	shifts := []int{12, 16, 14}
 	if n, ok := f.info.Value("PAGESIZE"); ok {
 		for _, s := range shifts {
@@ -146,7 +162,6 @@ func (f *finder) arm64() {
 			}
 		}
 	}
-	from := fmt.Sprintf("SYMBOL(%s) less NUMBER(kimage_voffset) %s", name, hex(offset.N))
 	for _, shift := range shifts {
 		var bits []Value
 		if n, ok := f.number("TCR_EL1_T1SZ"); ok {
@@ -162,20 +177,39 @@ func (f *finder) arm64() {
 			bits = []Value{{48, "by default"}, {39, "by default"}}
 		}
 		for _, b := range bits {
-			format, err := paging.ARM64(paging.ARM64Options{PageShift: shift, VABits: int(min(b.N, 1<<16)), LPA2: b.N == 52 && shift != 16, Kernel: f.info.Version()})
+			format, err := paging.ARM64(paging.ARM64Options{PageShift: shift, VABits: int(min(b.N, 1<<16)), LPA2: b.N == 52 && shift != 16, Kernel: f.version()})
 			if err != nil {
 				f.no("%s %d: %v", b.From, b.N, err)
 				continue
 			}
-			if f.try(attempt{format: format, root: va - offset.N, from: from, base: -offset.N, fixed: true}) {
-				return
-			}
+			all = append(all, format)
 		}
 	}
+	return all
 }
 
 // riscv follows swapper_pg_dir, and then satp, which is that of one processor.
 func (f *finder) riscv() {
+	satp, hasSatp := f.number("satp")
+	va, name, ok := f.symbolRoots()
+	offset, known := f.number("va_kernel_pa_offset")
+	if (!ok || !known) && !hasSatp {
+		f.no("SYMBOL(swapper_pg_dir) and NUMBER(va_kernel_pa_offset), or NUMBER(satp): %s", f.lacks())
+		return
+	}
+	for _, format := range f.riscvFormats() {
+		if ok && known && f.try(attempt{format: format, root: va - offset.N,
+			from: fmt.Sprintf("SYMBOL(%s) less NUMBER(va_kernel_pa_offset) %s", name, hex(offset.N)), base: -offset.N, fixed: true}) {
+			return
+		}
+		if hasSatp && f.try(attempt{format: format, root: satp.N & (1<<44 - 1) << 12, from: "NUMBER(satp)", base: -offset.N, fixed: known}) {
+			return
+		}
+	}
+}
+
+// riscvFormats gives what the tables may be.
+func (f *finder) riscvFormats() (all []*paging.Format) {
 	var bits []Value
 	satp, hasSatp := f.number("satp")
 	if n, ok := f.number("VA_BITS"); ok {
@@ -185,26 +219,15 @@ func (f *finder) riscv() {
 	} else {
 		bits = []Value{{48, "by default"}, {39, "by default"}, {57, "by default"}}
 	}
-	va, name, ok := f.symbolRoots()
-	offset, known := f.number("va_kernel_pa_offset")
-	if (!ok || !known) && !hasSatp {
-		f.no("SYMBOL(swapper_pg_dir) and NUMBER(va_kernel_pa_offset), or NUMBER(satp): %s", f.lacks())
-		return
-	}
 	for _, b := range bits {
-		format, err := paging.RISCV(paging.RISCVOptions{VABits: int(min(b.N, 1<<16)), Kernel: f.info.Version()})
+		format, err := paging.RISCV(paging.RISCVOptions{VABits: int(min(b.N, 1<<16)), Kernel: f.version()})
 		if err != nil {
 			f.no("%s %d: %v", b.From, b.N, err)
 			continue
 		}
-		if ok && known && f.try(attempt{format: format, root: va - offset.N,
-			from: fmt.Sprintf("SYMBOL(%s) less NUMBER(va_kernel_pa_offset) %s", name, hex(offset.N)), base: -offset.N, fixed: true}) {
-			return
-		}
-		if hasSatp && f.try(attempt{format: format, root: satp.N & (1<<44 - 1) << 12, from: "NUMBER(satp)", base: -offset.N, fixed: known}) {
-			return
-		}
+		all = append(all, format)
 	}
+	return all
 }
 
 // mapped counts the bytes of r that the tables map.

@@ -114,7 +114,7 @@ func TestFindTablesOfEveryMode(t *testing.T) {
 				t.Fatal(err)
 			}
 			if uint64(found.Root) != m.root || found.Format.Levels() != mode.Levels || !found.Image || found.ImageBase != m.load-m.text ||
-				!strings.Contains(found.How, "swapper_pg_dir") || !strings.Contains(found.How, "_stext") {
+				!strings.Contains(found.How, "swapper_pg_dir") || !strings.Contains(found.Checked[0], "_stext") {
 				t.Errorf("%+v", found)
 			}
 			text, err := k.Memory().CString(t.Context(), remora.Addr(m.text), 100)
@@ -134,7 +134,7 @@ func TestFindTablesGuessesWhatIsNotSaid(t *testing.T) {
 			if lack == "machine" {
 				h.Machine = elf.EM_NONE
 			}
-			found, err := FindTables(t.Context(), m.space(t), h)
+			found, err := find(t.Context(), m.space(t), h, nil)
 			if err != nil || uint64(found.Root) != m.root || found.Format.Levels() != mode.Levels {
 				t.Errorf("%v without %s: %+v, %v", mode, lack, found, err)
 			}
@@ -207,9 +207,9 @@ func TestFindTablesX86(t *testing.T) {
 			if h.VMCoreInfo = nil; m.info != nil {
 				h.VMCoreInfo = m.vmcoreinfo()
 			}
-			found, err := FindTables(t.Context(), m.space(t), h)
+			found, err := find(t.Context(), m.space(t), h, nil)
 			if c.want != "" {
-				if err != nil || uint64(found.Root) != m.root || !strings.Contains(found.How, c.want) {
+				if err != nil || uint64(found.Root) != m.root || !strings.Contains(found.How+strings.Join(found.Checked, ";"), c.want) {
 					t.Errorf("%+v, %v", found, err)
 				}
 				return
@@ -238,7 +238,7 @@ func TestFindTablesOfHostileHints(t *testing.T) {
 			for key := range newMachine(testimage.TableModes()[mode]).info {
 				m := newMachine(testimage.TableModes()[mode])
 				m.info[key] = bad
-				found, err := FindTables(t.Context(), m.space(t), m.hints())
+				found, err := find(t.Context(), m.space(t), m.hints(), nil)
 				if err == nil && uint64(found.Root) != m.root {
 					t.Errorf("%s=%s: %+v", key, bad, found)
 				}

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"debug/elf"
 	"fmt"
 	"slices"
 
@@ -30,11 +31,7 @@ const (
 // x86 follows swapper_pg_dir from every base that is known, then CR3 of each processor.
 func (f *finder) x86() {
 	formats := f.x86Formats()
-	bases := f.h.PhysBase
-	if n, ok := f.number("phys_base"); ok {
-		same := func(v Value) bool { return v.N == n.N }
-		bases = append([]Value{n}, slices.DeleteFunc(slices.Clone(bases), same)...)
-	}
+	bases := f.physBases()
 	va, name, ok := f.symbolRoots()
 	switch {
 	case !ok:
@@ -54,6 +51,16 @@ func (f *finder) x86() {
 	f.x86CR3(formats)
 }
 
+// physBases gives what phys_base may be: what VMCOREINFO says first.
+func (f *finder) physBases() []Value {
+	n, ok := f.number("phys_base")
+	if !ok {
+		return f.h.PhysBase
+	}
+	same := func(v Value) bool { return v.N == n.N }
+	return append([]Value{n}, slices.DeleteFunc(slices.Clone(f.h.PhysBase), same)...)
+}
+
 // x86Formats gives what the tables may be: of 5 levels, of 4, or, where nothing tells,
 // of either.
 func (f *finder) x86Formats() []*paging.Format {
@@ -71,7 +78,7 @@ func (f *finder) x86Formats() []*paging.Format {
 	mask, _ := f.info.Number("sme_mask")
 	var all []*paging.Format
 	for _, n := range levels {
-		format, err := paging.X86(paging.X86Options{Levels: n, SMEMask: mask, Kernel: f.info.Version()})
+		format, err := paging.X86(paging.X86Options{Levels: n, SMEMask: mask, Kernel: f.version()})
 		if err != nil {
 			f.no("%v", err)
 			continue
@@ -100,7 +107,7 @@ func (f *finder) x86CR3(formats []*paging.Format) {
 		for _, root := range roots {
 			for _, format := range formats {
 				from := fmt.Sprintf("CR3 %s of %s", hex(cr3), c.Name)
-				if _, _, ok := f.symbolRoots(); ok {
+				if f.hasLandmark() {
 					if f.try(attempt{format: format, root: root, from: from}) {
 						return
 					}
@@ -123,10 +130,11 @@ func (f *finder) x86CR3(formats []*paging.Format) {
 
 // weigh counts how much of the kernel's image the tables map.
 func (f *finder) weigh(format *paging.Format, root uint64, from string) (uint64, Found) {
-	tables := paging.NewTables(f.phys, format, remora.Addr(root), nil)
+	tables := paging.NewTables(f.phys, format, remora.Addr(root), f.use)
 	n := mapped(f.ctx, tables, remora.Range{Start: x86Image, Size: x86ImageSize})
 	if n < x86Least {
 		f.no("root %s (%s; %v): %d bytes of the kernel's image are mapped", hex(root), from, format, n)
 	}
-	return n, Found{Format: format, Root: remora.Addr(root), How: fmt.Sprintf("%s; %d KiB of the kernel's image are mapped; the lower half is that of the task that ran", from, n>>10)}
+	return n, Found{Format: format, Root: remora.Addr(root), Machine: elf.EM_X86_64, How: from, Checked: []string{
+		fmt.Sprintf("%d KiB are mapped where the kernel's image is", n>>10), "the lower half is that of the task that ran"}}
 }

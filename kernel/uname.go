@@ -15,8 +15,11 @@ const unameLen = 65
 // Uname reads what uname(2) says in the first namespace: the names of the system, the
 // node, the release, the version, the machine and the domain. VMCOREINFO says where.
 func (k *Kernel) Uname(ctx context.Context) (names [6]string, err error) {
-	at, ok := k.hints.VMCoreInfo.Symbol("init_uts_ns")
-	off, known := k.hints.VMCoreInfo.Value("OFFSET(uts_namespace.name)")
+	if _, err := k.Tables(ctx); err != nil {
+		return names, err
+	}
+	at, ok := k.VMCoreInfo().Symbol("init_uts_ns")
+	off, known := k.VMCoreInfo().Value("OFFSET(uts_namespace.name)")
 	if !ok || !known {
 		return names, &remora.FormatError{File: "VMCOREINFO", Want: "SYMBOL(init_uts_ns) and OFFSET(uts_namespace.name)", Got: "none", Err: remora.ErrUnrecognized}
 	}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/paging"
+)
+
+// What a search of memory tries at most: a damaged image may hold any number of things
+// that look like something.
+const (
+	maxNotes  = 16
+	maxDigits = 1 << 16
+	maxTables = 16 // tables of tokens with an index that fits
+)
+
+// find finds a kernel in physical memory: by VMCOREINFO if it is known; by the registers of
+// an x86-64 processor; by what a search of all memory finds. Where nothing stands up to the
+// checks the error is a *TablesError; a context's error comes as it is.
+func find(ctx context.Context, phys remora.Space, h *Hints, use *paging.Options) (*Found, error) {
+	f := &finder{ctx: ctx, phys: phys, h: h, use: use}
+	infos := []*VMCoreInfo{h.VMCoreInfo}
+	switch m := h.machine(h.VMCoreInfo); m {
+	case elf.EM_X86_64, elf.EM_AARCH64, elf.EM_RISCV, elf.EM_NONE:
+		f.byInfo(h.VMCoreInfo, h.InfoFrom)
+		weighed := f.found
+		if h.VMCoreInfo == nil && weighed != nil {
+			f.found = nil
+			f.inImage(weighed)
+		}
+		if !f.over() && !h.Given {
+			infos = append(infos, f.bySearch()...)
+		}
+		if !f.over() {
+			f.found = weighed
+		}
+	default:
+		f.no("page tables of %v are not known", m)
+	}
+	for _, info := range infos {
+		if !f.over() {
+			f.byFormula(info)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if f.found == nil {
+		return nil, &TablesError{f.tried}
+	}
+	return f.found, nil
+}
+
+// byInfo follows what VMCOREINFO says; nil says nothing.
+func (f *finder) byInfo(info *VMCoreInfo, from string) {
+	f.info, f.from = info, from
+	machine := f.h.machine(info)
+	switch machine {
+	case elf.EM_X86_64:
+		f.x86()
+	case elf.EM_AARCH64:
+		f.arm64()
+	case elf.EM_RISCV:
+		f.riscv()
+	default:
+		f.no("VMCOREINFO or registers: there are none that tell of a machine")
+	}
+	if f.found != nil {
+		f.found.Machine, f.found.Info, f.found.InfoFrom = machine, info, from
+	}
+	f.info, f.from = nil, ""
+}
+
+// bySearch looks at all memory that is saved: for the note of VMCOREINFO first, which ends
+// the search when it stands up to the checks, then for kallsyms. It gives the notes that
+// did not.
+func (f *finder) bySearch() (infos []*VMCoreInfo) {
+	var others []remora.Addr
+	notes := 0
+	size, err := sweep(f.ctx, f.phys, remora.Range{Size: 1 << 63}, traces, func(t trace) bool {
+		if !t.note {
+			if len(others) < maxDigits {
+				others = append(others, t.at)
+			}
+			return true
+		}
+		info := readNote(f.ctx, f.phys, t.at)
+		if notes++; info == nil || notes > maxNotes {
+			return f.ctx.Err() == nil
+		}
+		f.byInfo(info, fmt.Sprintf("the note at %v, which was searched for", t.at))
+		if f.found == nil {
+			f.no("that was by the VMCOREINFO of %s at %v", info.Release(), t.at)
+			infos = append(infos, info)
+		}
+		return !f.over()
+	})
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		f.no("a search of memory: it has no list of what is there")
+	case err != nil:
+		f.no("a search of memory: %v", err)
+	}
+	if f.over() || err != nil {
+		return infos
+	}
+	f.no("a search of %d MiB of memory: %d notes of VMCOREINFO, %d places with the digits of kallsyms", size>>20, notes, len(others))
+	valid := 0
+	for _, at := range others {
+		if f.over() || valid >= maxTables {
+			break
+		}
+		k, err := findKallsyms(f.ctx, f.phys, at)
+		if err == nil {
+			valid++
+			f.byKallsyms(k)
+		} else if !errors.Is(err, errNoTokens) {
+			valid++
+			f.no("kallsyms with its digits at %v: %v", at, err)
+		}
+	}
+	return infos
+}
