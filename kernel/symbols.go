@@ -41,11 +41,12 @@ type moduleSymbolTable struct {
 // Symbols finds the symbols, once.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
+		_, why := k.Tables(ctx)
 		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
 			return s, err
 		}
-		if _, err := k.Tables(ctx); err != nil {
-			return nil, err
+		if why != nil {
+			return nil, why
 		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
 		if err != nil && ctx.Err() == nil {

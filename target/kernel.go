@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/remora-go/remora"
@@ -32,12 +34,13 @@ var (
 )
 
 // openedKernel gives the kernel in an image, and keeps the image: closing the one closes
-// the other. name is for messages.
-func openedKernel(img *vmcore.Image, name string, o *Options) *Kernel {
+// the other. name is for messages, given VMCOREINFO in place of the image's own, or nil.
+func openedKernel(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *Options) *Kernel {
 	m := img.Meta()
-	h := &kernel.Hints{Machine: m.Machine, VMLinux: o.VMLinux, SystemMap: o.SystemMap, Kallsyms: o.Kallsyms}
-	if m.VMCoreInfo != nil {
-		h.VMCoreInfo = kernel.ParseVMCoreInfo(m.VMCoreInfo)
+	h := &kernel.Hints{Machine: m.Machine, VMCoreInfo: given, InfoFrom: o.VMCoreInfo, Given: given != nil,
+		VMLinux: o.VMLinux, SystemMap: o.SystemMap, Kallsyms: o.Kallsyms}
+	if given == nil && m.VMCoreInfo != nil {
+		h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(m.VMCoreInfo), "the image"
 	}
 	if m.HasBase {
 		h.PhysBase = append(h.PhysBase, kernel.Value{N: m.PhysBase, From: "the image"})
@@ -48,27 +51,39 @@ func openedKernel(img *vmcore.Image, name string, o *Options) *Kernel {
 	return &Kernel{kernel.New(img, filepath.Base(name), h), img}
 }
 
+// vmcoreinfo reads the VMCOREINFO that a user gave, nil for no file.
+func vmcoreinfo(file string) (*kernel.VMCoreInfo, error) {
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, kernel.MaxVMCoreInfo))
+	if err != nil {
+		return nil, err
+	}
+	v := kernel.ReadVMCoreInfo(b)
+	if v == nil {
+		return nil, &remora.FormatError{File: file, Want: "VMCOREINFO, as lines of KEY=VALUE with OSRELEASE", Got: "something else", Err: remora.ErrUnrecognized}
+	}
+	return v, nil
+}
+
 // Close closes the image.
 func (k *Kernel) Close() error { return errors.Join(k.Kernel.Close(), k.Image.Close()) }
 
-// Describe says what the image is, and where the page tables are.
+// Describe says what the image is, and where its kernel was found, and how.
 func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	facts, err := k.Image.Describe(ctx)
 	if err != nil {
 		return facts, err
 	}
-	found, why := k.Tables(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return facts, ctx.Err()
-	case why != nil:
-		facts = append(facts, remora.Fact{Key: "page tables", Value: why.Error()})
-	default:
-		facts = append(facts,
-			remora.Fact{Key: "page tables", Value: fmt.Sprintf("%v, the top one at %v", found.Format, found.Root)},
-			remora.Fact{Key: "found by", Value: found.How})
-	}
-	return facts, nil
+	facts = slices.DeleteFunc(facts, func(f remora.Fact) bool { return f.Key == "VMCOREINFO" }) // the kernel says more
+	more, err := k.Kernel.Describe(ctx)
+	return append(facts, more...), err
 }
 
 // imagePrefix is before files that are taken for kernel images.
@@ -123,6 +138,10 @@ func imageFiles(files []string, view string, o *Options) (remora.Target, error) 
 	if view != viewPhys && view != viewKernel {
 		return nil, fmt.Errorf("%s@%s: the memory of a process in a kernel image cannot be opened yet: %w", files[0], view, errors.ErrUnsupported)
 	}
+	given, err := vmcoreinfo(o.VMCoreInfo)
+	if err != nil {
+		return nil, err
+	}
 	img, err := vmcore.Open(files[0], &vmcore.Options{
 		Format: o.Format, Parts: files[1:], Write: o.Write, ZeroExcluded: o.ZeroExcluded,
 		Base: o.Base, Hole: o.Hole, Segments: o.Segments,
@@ -137,7 +156,7 @@ func imageFiles(files []string, view string, o *Options) (remora.Target, error) 
 	case view == viewPhys:
 		return img, nil
 	}
-	return openedKernel(img, files[0], o), nil
+	return openedKernel(img, files[0], given, o), nil
 }
 
 // imageFile is imageFiles for one.
@@ -153,7 +172,7 @@ func Content(ctx context.Context, t remora.Target) (*vmcore.Content, error) {
 		return k.content(ctx)
 	}
 	if img, ok := t.(*vmcore.Image); ok {
-		return openedKernel(img, img.Info().Name, &Options{}).content(ctx)
+		return openedKernel(img, img.Info().Name, nil, &Options{}).content(ctx)
 	}
 	m, ok := remora.As[remora.Mapper](t)
 	if !ok {

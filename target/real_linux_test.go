@@ -105,8 +105,7 @@ func openImage(t testing.TB, files string, o *target.Options) *vmcore.Image {
 	return tgt.(*vmcore.Image)
 }
 
-// kernel opens the kernel in an image as a command does. An image without VMCOREINFO and
-// without control registers is given what the guest had in its own.
+// kernel opens the kernel in an image as a command does.
 func (m *moment) kernel(t testing.TB, f vmlab.Format) (*kernel.Kernel, *vmcore.Image) {
 	t.Helper()
 	tgt, err := target.Open(context.Background(), "vmcore:"+strings.Join(m.Parts(f), ","), nil)
@@ -115,20 +114,7 @@ func (m *moment) kernel(t testing.TB, f vmlab.Format) (*kernel.Kernel, *vmcore.I
 	}
 	t.Cleanup(func() { tgt.Close() })
 	k := tgt.(*target.Kernel)
-	meta := k.Image.Meta()
-	if strings.HasPrefix(m.Machine.Kernel, "amd64") || meta.VMCoreInfo != nil {
-		return k.Kernel, k.Image
-	}
-	if _, err := k.Tables(context.Background()); !errors.Is(err, remora.ErrNoTable) {
-		t.Errorf("page tables without VMCOREINFO: %v", err)
-	}
-	var text strings.Builder
-	for key, value := range m.Truth().VMCOREINFO() {
-		text.WriteString(key + "=" + value + "\n")
-	}
-	own := kernel.New(k.Image, "guest", &kernel.Hints{Machine: meta.Machine, VMCoreInfo: kernel.ParseVMCoreInfo([]byte(text.String()))})
-	t.Cleanup(func() { own.Close() })
-	return own, k.Image
+	return k.Kernel, k.Image
 }
 
 // user gives the page tables of the processor that was stopped in the witness of role

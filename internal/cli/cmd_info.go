@@ -22,9 +22,11 @@ func infoCommand() Command {
 		Short: "say what a target is, and how it is reached",
 		Long: "Lists facts about the target: what it is, which way into it is in use and why, what can be done with its\n" +
 			"memory. For a process in another pid namespace its numbers there are given.\n\n" +
-			"Of a kernel image it tells the format and why it was taken for it, what was left out and what is lost, and where\n" +
-			"the page tables of its kernel are. --ram adds what of physical memory is saved, run by run, and --vmcoreinfo what\n" +
-			"the kernel wrote about itself for those who read dumps.",
+			"Of a kernel image it tells the format and why it was taken for it, what was left out and what is lost; where the\n" +
+			"kernel is in it, how that was found out and by what it was checked, or all that was tried; and what is not to be\n" +
+			"had, and why. --ram adds what of physical memory is saved, run by run.\n\n" +
+			"The kernel is looked for by the VMCOREINFO that the image or --vmcoreinfo has, by the registers of a processor,\n" +
+			"and then in all memory that is saved. --vmcoreinfo takes the text that makedumpfile -g writes.",
 		Examples: []string{
 			"remora info 1234           # a live process",
 			"remora info core:core.1234 # what made the core, and what is missing",
@@ -35,7 +37,6 @@ func infoCommand() Command {
 			o := &infoOptions{open: openFlags(flags)}
 			flags.BoolVar(&o.open.Write, "write", false, "open for writing too")
 			flags.BoolVar(&o.ram, "ram", false, "list the physical memory of a kernel image")
-			flags.BoolVar(&o.vmcoreinfo, "vmcoreinfo", false, "print the VMCOREINFO of a kernel image")
 			return func(ctx context.Context, env *Env, args []string) (Result, error) {
 				return runInfo(ctx, env, args[0], o)
 			}
@@ -45,17 +46,16 @@ func infoCommand() Command {
 
 // infoOptions are the flags of info.
 type infoOptions struct {
-	open            *target.Options
-	ram, vmcoreinfo bool
+	open *target.Options
+	ram  bool
 }
 
 // info is what is known of a target.
 type info struct {
-	Target     string     `json:"target"`
-	Facts      []infoFact `json:"facts"`
-	Memory     infoMemory `json:"memory"`
-	RAM        []ramRow   `json:"ram,omitempty"`
-	VMCoreInfo []infoFact `json:"vmcoreinfo,omitempty"`
+	Target string     `json:"target"`
+	Facts  []infoFact `json:"facts"`
+	Memory infoMemory `json:"memory"`
+	RAM    []ramRow   `json:"ram,omitempty"`
 }
 
 type infoFact struct {

@@ -23,6 +23,8 @@ func vtopCommand() Command {
 			"the entry, the entry as it is, and what it means; then the physical address, the size of the page and its\n" +
 			"permissions, or why there is none: not mapped, swapped out (with type and offset), a guard page, a page table\n" +
 			"that the image lacks. If one of the addresses has no memory the exit code is 5.\n\n" +
+			"Where a page table is lost, addresses of the kernel's image and of its direct map are translated by formula, and\n" +
+			"it is said so.\n\n" +
 			"The page tables are those of the kernel, which are looked for: remora info says how they were found. With --root\n" +
 			"they are those at a physical address, as in CR3, TTBR or satp, of the form that the kernel's have or that\n" +
 			"--tables gives: x86-64 or x86-64:5 (levels), arm64:48:4K (bits of an address, size of a page), riscv64:48.",
@@ -94,7 +96,7 @@ func (r *translation) begin(o *vtopOptions, args []string) error {
 	}
 	root := remora.Addr(o.root.n)
 	if !o.root.set {
-		root, r.how = found.Root, found.How
+		root, r.how, r.own = found.Root, found.How, true
 	}
 	r.tables = r.kernel.TablesAt(format, root, paging.Whole)
 	if o.root.set && r.tables.Half() == paging.Upper { // arm64: an address says which half the root is of

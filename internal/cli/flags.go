@@ -46,6 +46,7 @@ func imageFlags(flags *pflag.FlagSet, o *target.Options) {
 	flags.Var((*addrFlag)(&o.Base), "ram-base", "a raw kernel image begins at physical address `ADDR`")
 	flags.Var((*rangeFlag)(&o.Hole), "hole", "a raw kernel image passes over `RANGE`, such as 0xc0000000+1G")
 	flags.Var((*rangesFlag)(&o.Segments), "segment", "a raw kernel image holds `RANGE` next; once for each, in the order of the file")
+	flags.StringVar(&o.VMCoreInfo, "vmcoreinfo", "", "take the VMCOREINFO of the kernel in an image from `FILE`: lines of KEY=VALUE")
 }
 
 // symbolFlags adds the flags that say where the symbols of a kernel are.

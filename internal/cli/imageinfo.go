@@ -9,7 +9,6 @@ import (
 	"io"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/kernel"
 	"github.com/remora-go/remora/target"
 	"github.com/remora-go/remora/vmcore"
 )
@@ -38,20 +37,12 @@ type ramRow struct {
 
 // addImage adds what was asked for of a kernel image.
 func (r *info) addImage(ctx context.Context, t remora.Target, o *infoOptions) error {
-	if !o.ram && !o.vmcoreinfo {
-		return nil
-	}
-	img, err := imageOf(t, "--ram and --vmcoreinfo are for those")
-	if err != nil {
-		return err
-	}
-	if o.vmcoreinfo {
-		if err := r.addVMCoreInfo(img); err != nil {
-			return err
-		}
-	}
 	if !o.ram {
 		return nil
+	}
+	img, err := imageOf(t, "--ram is for those")
+	if err != nil {
+		return err
 	}
 	for run, err := range img.Runs(ctx) {
 		if err != nil {
@@ -70,18 +61,6 @@ func (r *info) addImage(ctx context.Context, t remora.Target, o *infoOptions) er
 	return nil
 }
 
-func (r *info) addVMCoreInfo(img *vmcore.Image) error {
-	text := img.Meta().VMCoreInfo
-	if text == nil {
-		return fmt.Errorf("%s has no VMCOREINFO: %w", img.Info().Name, errors.ErrUnsupported)
-	}
-	v := kernel.ParseVMCoreInfo(text)
-	for _, l := range v.Lines {
-		r.VMCoreInfo = append(r.VMCoreInfo, infoFact(l))
-	}
-	return errors.Join(v.Problems...)
-}
-
 // imageText prints what addImage has added.
 func (r *info) imageText(w io.Writer) error {
 	if len(r.RAM) > 0 {
@@ -92,16 +71,6 @@ func (r *info) imageText(w io.Writer) error {
 	for i := range r.RAM {
 		row := &r.RAM[i]
 		if _, err := fmt.Fprintf(w, "  %016x-%016x %12d KiB  %s\n", uint64(row.start), uint64(row.start)+row.Size, row.Size>>10, row.State); err != nil {
-			return err
-		}
-	}
-	if len(r.VMCoreInfo) > 0 {
-		if _, err := io.WriteString(w, "\nVMCOREINFO\n"); err != nil {
-			return err
-		}
-	}
-	for _, f := range r.VMCoreInfo {
-		if _, err := fmt.Fprintf(w, "%s=%s\n", harmless(f.Key), harmless(f.Value)); err != nil {
 			return err
 		}
 	}

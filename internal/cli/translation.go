@@ -22,6 +22,7 @@ type translation struct {
 	tables *paging.Tables
 	lower  *paging.Tables // for addresses of the lower half, where a root has but one; nil: tables
 	how    string         // the tables were found
+	own    bool           // they are the kernel's
 	addrs  []remora.Addr
 }
 
@@ -48,6 +49,7 @@ type walked struct {
 	PageSize uint64      `json:"page_size,omitempty"`
 	Perm     string      `json:"perm,omitempty"`
 	User     bool        `json:"user"`
+	Linear   string      `json:"linear,omitempty"`  // by formula: why not by tables
 	Missing  string      `json:"missing,omitempty"` // why there is no physical address
 
 	kind paging.Kind
@@ -93,6 +95,12 @@ func (r *translation) walk(va remora.Addr) *walked {
 	e := tables.Translate(r.ctx, va)
 	if w.err = e.Err; w.err != nil {
 		w.PageSize = 0
+		if r.own && errors.Is(w.err, remora.ErrNoTable) {
+			if l := r.kernel.Translate(r.ctx, va); l.Err == nil {
+				w.Physical, w.Perm, w.Linear, w.err = (l.Phys + (va - l.Virt)).String(), l.Perm.String(), w.err.Error(), nil
+				return w
+			}
+		}
 		if !errors.Is(w.err, remora.ErrNoTable) { // that one says all there is to say
 			w.err = tables.Explain(r.ctx, remora.Read, va, w.err)
 		}
@@ -124,6 +132,8 @@ func (r *translation) Text(out io.Writer) error {
 		}
 		if w.err != nil {
 			fmt.Fprintf(&b, "  no memory: %s\n", harmless(w.Missing))
+		} else if w.Linear != "" {
+			fmt.Fprintf(&b, "  physical %s, by formula and not by page tables: %s\n", w.Physical, harmless(w.Linear))
 		} else {
 			fmt.Fprintf(&b, "  physical %s, page of %s, %s, %s\n", w.Physical, sizeText(w.PageSize), w.Perm, w.whose())
 		}
