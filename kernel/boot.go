@@ -7,6 +7,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
@@ -21,9 +22,13 @@ const (
 )
 
 // find finds a kernel in physical memory: by VMCOREINFO if it is known; by the registers of
-// an x86-64 processor; by what a search of all memory finds. Where nothing stands up to the
+// an x86-64 processor; by what a search of all memory finds. Nil options are tables with a
+// cache of their own. Where nothing stands up to the
 // checks the error is a *TablesError; a context's error comes as it is.
 func find(ctx context.Context, phys remora.Space, h *Hints, use *paging.Options) (*Found, error) {
+	if use == nil {
+		use = &paging.Options{Cache: paging.NewCache(phys, nil)}
+	}
 	f := &finder{ctx: ctx, phys: phys, h: h, use: use}
 	infos := []*VMCoreInfo{h.VMCoreInfo}
 	switch m := h.machine(h.VMCoreInfo); m {
@@ -93,6 +98,9 @@ func (f *finder) bySearch() (infos []*VMCoreInfo) {
 		info := readNote(f.ctx, f.phys, t.at)
 		if notes++; info == nil || notes > maxNotes {
 			return f.ctx.Err() == nil
+		}
+		if f.h.VMCoreInfo != nil && slices.Equal(info.Lines, f.h.VMCoreInfo.Lines) {
+			return true // it was tried
 		}
 		f.byInfo(info, fmt.Sprintf("the note at %v, which was searched for", t.at))
 		if f.found == nil {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -21,8 +22,11 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	if bad, ok := errors.AsType[*TablesError](why); ok {
+		return bad.facts(), nil
+	}
 	if why != nil {
-		return []remora.Fact{{Key: "page tables", Value: why.Error()}}, nil
+		return nil, why
 	}
 	facts := found.facts()
 	if found.Linear {
@@ -43,6 +47,20 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 		facts = append(facts, remora.Fact{Key: "not available", Value: l})
 	}
 	return facts, ctx.Err()
+}
+
+// facts are what was tried, each in a line.
+func (e *TablesError) facts() []remora.Fact {
+	const most = 12
+	all := []remora.Fact{{Key: "page tables", Value: "not found: the memory of the kernel cannot be read; physical memory can, with @phys"}}
+	for i, s := range e.Tried {
+		if i == most {
+			all = append(all, remora.Fact{Key: "tried", Value: fmt.Sprintf("and %d more", len(e.Tried)-most)})
+			break
+		}
+		all = append(all, remora.Fact{Key: "tried", Value: s})
+	}
+	return all
 }
 
 // facts are those that the search gave.

@@ -46,8 +46,8 @@ func (f *finder) byFormula(info *VMCoreInfo) {
 	}
 	for _, b := range bases {
 		checked, why := f.says(b.N)
-		if why != "" || len(checked) == 0 {
-			f.no("the kernel's image by %s: %s", b.From, why)
+		if len(checked) == 0 {
+			f.no("the kernel's image by %s, without tables: %s", b.From, cmp.Or(why, "the release there cannot be read"))
 			continue
 		}
 		f.found = &Found{Machine: machine, Format: formats[0], Root: remora.Addr(root + b.N), How: b.From, Checked: checked,

@@ -5,6 +5,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
@@ -27,8 +28,9 @@ type finder struct {
 
 func (f *finder) no(format string, args ...any) {
 	const most = 1000
-	if len(f.tried) < most {
-		f.tried = append(f.tried, fmt.Sprintf(format, args...))
+	s := fmt.Sprintf(format, args...)
+	if len(f.tried) < most && !slices.Contains(f.tried, s) {
+		f.tried = append(f.tried, s)
 	}
 }
 
