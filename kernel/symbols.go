@@ -46,7 +46,7 @@ func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 			return s, err
 		}
 		if why != nil {
-			return nil, why
+			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", why)
 		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
 		if err != nil && ctx.Err() == nil {
