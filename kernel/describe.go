@@ -35,8 +35,8 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	var lacks []string
 	if s, err := k.Symbols(ctx); err != nil {
 		lacks = append(lacks, "symbols: "+err.Error())
-	} else if own, ok := s.own.(*kallsyms); ok {
-		facts = append(facts, remora.Fact{Key: "symbols", Value: fmt.Sprintf("%d in kallsyms at %v, addresses %v", own.count, own.names, own.encoding)})
+	} else {
+		facts = append(facts, remora.Fact{Key: "symbols", Value: s.How})
 	}
 	if t, err := k.Types(ctx); err != nil {
 		lacks = append(lacks, "types: "+err.Error())

@@ -80,13 +80,13 @@ func (k *Kernel) log(ctx context.Context, yield func(LogRecord, error) bool) err
 
 // knows says whether there is a symbol.
 func (k *Kernel) knows(ctx context.Context, name string) bool {
-	_, err := k.landmark(ctx, name)
+	_, err := k.logSymbol(ctx, name)
 	return err == nil
 }
 
-// landmark gives the address of a symbol, as VMCOREINFO has it, or else the table of
+// logSymbol gives the address of a symbol, as VMCOREINFO has it, or else the table of
 // symbols.
-func (k *Kernel) landmark(ctx context.Context, name string) (remora.Addr, error) {
+func (k *Kernel) logSymbol(ctx context.Context, name string) (remora.Addr, error) {
 	if a, ok := k.VMCoreInfo().Symbol(name); ok {
 		return a, nil
 	}

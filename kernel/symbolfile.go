@@ -124,9 +124,9 @@ func (s *symbolFile) place() error {
 	if first == 0 {
 		return fmt.Errorf("%s: the addresses are 0, as a kernel shows them to who may not see them (kernel.kptr_restrict): %w", s.path, fs.ErrPermission)
 	}
-	if runs, ok := s.k.hints.VMCoreInfo.Symbol("_stext"); ok {
+	if runs, ok := s.k.landmark("_stext"); ok {
 		s.slide = uint64(runs - first)
-	} else if n, ok := s.k.hints.VMCoreInfo.Value("KERNELOFFSET"); ok {
+	} else if n, ok := s.k.VMCoreInfo().Value("KERNELOFFSET"); ok {
 		s.slide = n
 	}
 	if s.slide == 0 {
@@ -164,7 +164,7 @@ func (s *symbolFile) verify(ctx context.Context) error {
 	case got == "" && err != nil:
 		return fmt.Errorf("%s: it cannot be told whether that is the kernel in the image: linux_banner: %w", s.path, err)
 	}
-	want := "Linux version " + s.k.hints.VMCoreInfo.Release()
+	want := "Linux version " + s.k.VMCoreInfo().Release()
 	var own [most]byte
 	if n := s.f.Read(own[:], at-remora.Addr(s.slide)); n > 0 {
 		text, _, _ := bytes.Cut(own[:n], []byte{0})
@@ -180,7 +180,7 @@ func (s *symbolFile) verify(ctx context.Context) error {
 
 // verifyText is for a file with symbols of code alone.
 func (s *symbolFile) verifyText() error {
-	_, ok := s.k.hints.VMCoreInfo.Symbol("_stext")
+	_, ok := s.k.landmark("_stext")
 	switch {
 	case !ok:
 		return &MismatchError{File: s.path, Why: "it has no symbol linux_banner to tell by, and there is no VMCOREINFO with SYMBOL(_stext)"}
@@ -194,7 +194,7 @@ func (s *symbolFile) verifyText() error {
 // be found. VMCOREINFO of some stable kernels has a wrong one: then the notes in the
 // kernel's image decide.
 func (s *symbolFile) sameID(ctx context.Context, id string) (known bool, err error) {
-	told, ok := s.k.hints.VMCoreInfo.Text("BUILD-ID")
+	told, ok := s.k.VMCoreInfo().Text("BUILD-ID")
 	if ok && told == id {
 		return true, nil
 	}

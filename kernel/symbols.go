@@ -50,11 +50,12 @@ func (e *NoSymbolsError) Unwrap() error { return e.Why }
 // Symbols finds the symbols, once. Where there are none the error is a *NoSymbolsError.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
+		_, why := k.Tables(ctx)
 		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
 			return s, err
 		}
-		if _, err := k.Tables(ctx); err != nil {
-			return nil, &NoSymbolsError{err}
+		if why != nil {
+			return nil, &NoSymbolsError{why}
 		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
 		if err != nil && ctx.Err() == nil {
