@@ -42,14 +42,9 @@ func (h head) extra() (n uint32, ok bool) {
 	return 0, false
 }
 
-// nameable says whether types of a kind can be looked for by their name.
-func (k Kind) nameable() bool {
-	switch k {
-	case Int, Struct, Union, Enum, Enum64, Typedef, Float, Func, Var, Datasec:
-		return true
-	}
-	return false
-}
+// nameable are the kinds that can be looked for by a name. Functions, of which there are
+// most, have symbols.
+const nameable = 1<<Int | 1<<Struct | 1<<Union | 1<<Enum | 1<<Enum64 | 1<<Typedef | 1<<Float
 
 // step walks over one type more. It is false behind the last one.
 func (t *Types) step(ctx context.Context) (bool, error) {
@@ -74,7 +69,11 @@ func (t *Types) step(ctx context.Context) (bool, error) {
 	if len(t.starts) >= maxTypes {
 		return false, t.badType(t.next, fmt.Sprintf("at most %d types", maxTypes), "more")
 	}
-	if h.name != 0 && h.kind().nameable() {
+	if t.starts == nil { // a type has 25 bytes on average, and one of 6 such a name
+		t.starts = make([]uint32, 0, t.types.size/24)
+		t.named = make([]named, 0, t.types.size/128)
+	}
+	if h.name != 0 && nameable>>h.kind()&1 != 0 {
 		t.named = append(t.named, named{h.name, t.first + ID(len(t.starts)), h.kind()})
 	}
 	t.starts = append(t.starts, t.next)
@@ -193,7 +192,7 @@ func (t *Types) text(ctx context.Context, off uint32) (string, error) {
 }
 
 // Named gives the types of a name and of one of the kinds, in their order: those of the
-// base first.
+// base first. Of functions, variables and tags there are none.
 func (t *Types) Named(ctx context.Context, name string, kinds ...Kind) iter.Seq2[Type, error] {
 	return func(yield func(Type, error) bool) {
 		if t.base != nil {

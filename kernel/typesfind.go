@@ -67,9 +67,6 @@ func (k *Kernel) readBTF(a remora.Addr) btf.Read {
 	}
 }
 
-// leastBTF is less than the types of any kernel, and more than those of a module.
-const leastBTF = 500_000
-
 // magicOfBTF begins BTF of the byte order that all these machines have.
 const magicOfBTF = "\x9f\xeb\x01\x00"
 
@@ -112,7 +109,7 @@ func (k *Kernel) tryBTF(ctx context.Context, a remora.Addr) *Types {
 	head, types := uint64(binary.LittleEndian.Uint32(h[4:])), uint64(binary.LittleEndian.Uint32(h[12:]))
 	text := uint64(binary.LittleEndian.Uint32(h[16:])) + uint64(binary.LittleEndian.Uint32(h[20:]))
 	size := head + max(uint64(binary.LittleEndian.Uint32(h[8:]))+types, text)
-	if types < leastBTF || size > btf.MaxSize {
+	if types == 0 || size > btf.MaxSize {
 		return nil
 	}
 	t, err := k.typesAt(ctx, remora.Range{Start: a, Size: size}, fmt.Sprintf("found at %v in the kernel's image", a))

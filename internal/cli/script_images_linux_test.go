@@ -5,6 +5,7 @@ package cli
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -103,6 +104,9 @@ func writeImage(ts *testscript.TestScript, neg bool, args []string) {
 	switch kind {
 	case "elf":
 		save(name, v.Bytes())
+	case "types":
+		addTypes(mem)
+		save(name, v.Bytes())
 	case "evil":
 		v.Notes[1] = testimage.VMCoreInfoNote(append(imageInfo[:len(imageInfo):len(imageInfo)], "EVIL=\x1b[2J\n"...))
 		save(name, v.Bytes())
@@ -133,6 +137,41 @@ func writeImage(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("no kind %q", kind)
 	}
+}
+
+// addTypes adds BTF to the kernel's image, and a task at imageText+0x30fc0, whose last
+// bytes were left out.
+func addTypes(mem *testimage.Physical) {
+	b := &testimage.BTF{}
+	s32, u64, char := b.Int("int", 4, true), b.Int("long unsigned int", 8, false), b.Int("char", 1, true)
+	member := func(name string, typ uint32, at uint64) testimage.BTFMember {
+		return testimage.BTFMember{Name: name, Type: typ, Bit: 8 * at}
+	}
+	ptr := b.Pointer(b.Count() + 1)
+	list := b.Struct("list_head", 16, member("next", ptr, 0), member("prev", ptr, 8))
+	state := b.Enum("state", 4, true, testimage.BTFMember{Name: "RUNNING"}, testimage.BTFMember{Name: "DEAD", Bit: 1<<64 - 1})
+	b.Struct("task_struct", 112,
+		member("pid", b.Typedef("pid_t", s32), 0), member("state", state, 4), member("comm", b.Array(char, 16), 8),
+		testimage.BTFMember{Name: "low", Type: s32, Bit: 24*8 + 2, Bits: 3},
+		member("", b.Union("", 8, member("flags", u64, 0), member("text", b.Pointer(b.Const(char)), 0)), 32),
+		member("many", b.Array(s32, 4), 40), member("tasks", list, 56), member("end", u64, 72))
+	b.Struct("node", 4, member("first", s32, 0))
+	b.Struct("node", 8, member("second", u64, 0))
+	b.Struct("evil\x1b[2J", 4, member("escape\x1b[2J", s32, 0))
+	mem.Write(imageLoad+0x10000, b.Bytes())
+	task := make([]byte, 0x40)
+	binary.LittleEndian.PutUint32(task, ^uint32(6))
+	binary.LittleEndian.PutUint32(task[4:], ^uint32(0))
+	copy(task[8:], "init\x1b[2J")
+	task[24] = 5<<2 | 1
+	binary.LittleEndian.PutUint64(task[32:], 0xffffffff81000010)
+	for i := range 4 {
+		task[40+4*i] = byte(i)
+	}
+	binary.LittleEndian.PutUint64(task[56:], 0xffffffff81030fc0)
+	mem.Write(imageLoad+0x30fc0, task)
+	mem.Set((imageLoad+0x31000)>>12, nil)
+	mem.Mark((imageLoad+0x31000)>>12, 1, testimage.Excluded)
 }
 
 // damageFile changes bytes of a file, or cuts it off.

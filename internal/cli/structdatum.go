@@ -79,7 +79,7 @@ func (f *datumFiller) fill(v *btf.Datum) datumField {
 	o := datumField{Name: v.Name, Type: v.Decl, Address: v.Addr.String(), Size: v.Size, Bits: v.Bits, More: v.More, d: v}
 	switch {
 	case v.Err != nil:
-		o.Missing = causeText(v.Err)
+		o.Missing = v.Err.Error()
 		if len(f.errs) < maxFaults {
 			f.errs = append(f.errs, v.Err)
 		} else {
@@ -102,10 +102,10 @@ func (f *datumFiller) fill(v *btf.Datum) datumField {
 	return o
 }
 
-// causeText is the cause alone: where it is can be seen.
+// causeText is the cause alone: the rest is on stderr.
 func causeText(err error) string {
-	if f, ok := errors.AsType[*remora.Fault](err); ok {
-		return f.Err.Error()
+	if c, ok := errors.AsType[remora.Cause](err); ok {
+		return c.Error()
 	}
 	return err.Error()
 }
@@ -152,7 +152,7 @@ func (r *datum) Text(w io.Writer) error {
 func (o *datumField) write(b *strings.Builder, depth int) {
 	switch {
 	case o.Missing != "":
-		fmt.Fprintf(b, "?? /* %s */", harmless(o.Missing))
+		fmt.Fprintf(b, "?? /* %s */", harmless(causeText(o.d.Err)))
 	case o.d.Group:
 		o.writeGroup(b, depth)
 	case o.d.Quoted:
