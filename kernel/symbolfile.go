@@ -19,6 +19,7 @@ import (
 // symbolFile is a file with the symbols of a kernel, that must turn out to be this one.
 type symbolFile struct {
 	k     *Kernel
+	found *Found
 	path  string
 	f     *sym.File
 	names *sym.Table
@@ -54,7 +55,7 @@ func (e *MismatchError) Unwrap() error { return remora.ErrUnrecognized }
 
 // symbolsOfFile reads the symbols of the file that the hints name. It gives nil if they
 // name none.
-func (k *Kernel) symbolsOfFile(ctx context.Context) (*Symbols, error) {
+func (k *Kernel) symbolsOfFile(ctx context.Context, found *Found) (*Symbols, error) {
 	for _, path := range []string{k.hints.VMLinux, k.hints.SystemMap, k.hints.Kallsyms} {
 		if path == "" {
 			continue
@@ -67,7 +68,7 @@ func (k *Kernel) symbolsOfFile(ctx context.Context) (*Symbols, error) {
 		if path == k.hints.VMLinux && !f.ELF() {
 			return nil, &remora.FormatError{File: path, Want: "an ELF file", Got: "another one", Err: remora.ErrUnrecognized}
 		}
-		s := &symbolFile{k: k, path: path, f: f}
+		s := &symbolFile{k: k, found: found, path: path, f: f}
 		if s.names, err = f.Table(ctx); err != nil {
 			return nil, err
 		}
@@ -124,9 +125,9 @@ func (s *symbolFile) place() error {
 	if first == 0 {
 		return fmt.Errorf("%s: the addresses are 0, as a kernel shows them to who may not see them (kernel.kptr_restrict): %w", s.path, fs.ErrPermission)
 	}
-	if runs, ok := s.k.hints.VMCoreInfo.Symbol("_stext"); ok {
+	if runs, ok := s.found.symbol("_stext"); ok {
 		s.slide = uint64(runs - first)
-	} else if n, ok := s.k.hints.VMCoreInfo.Value("KERNELOFFSET"); ok {
+	} else if n, ok := s.k.VMCoreInfo().Value("KERNELOFFSET"); ok {
 		s.slide = n
 	}
 	if s.slide == 0 {
@@ -164,7 +165,7 @@ func (s *symbolFile) verify(ctx context.Context) error {
 	case got == "" && err != nil:
 		return fmt.Errorf("%s: it cannot be told whether that is the kernel in the image: linux_banner: %w", s.path, err)
 	}
-	want := "Linux version " + s.k.hints.VMCoreInfo.Release()
+	want := "Linux version " + s.k.VMCoreInfo().Release()
 	var own [most]byte
 	if n := s.f.Read(own[:], at-remora.Addr(s.slide)); n > 0 {
 		text, _, _ := bytes.Cut(own[:n], []byte{0})
@@ -180,10 +181,10 @@ func (s *symbolFile) verify(ctx context.Context) error {
 
 // verifyText is for a file with symbols of code alone.
 func (s *symbolFile) verifyText() error {
-	_, ok := s.k.hints.VMCoreInfo.Symbol("_stext")
+	_, ok := s.found.symbol("_stext")
 	switch {
 	case !ok:
-		return &MismatchError{File: s.path, Why: "it has no symbol linux_banner to tell by, and there is no VMCOREINFO with SYMBOL(_stext)"}
+		return &MismatchError{File: s.path, Why: "it has no symbol linux_banner to tell by, and where _stext is is not known"}
 	case s.slide != 0:
 		return &MismatchError{File: s.path, Why: fmt.Sprintf("it has no symbol linux_banner to tell by, and its _stext is %#x bytes away from the kernel's", s.slide)}
 	}
@@ -194,7 +195,7 @@ func (s *symbolFile) verifyText() error {
 // be found. VMCOREINFO of some stable kernels has a wrong one: then the notes in the
 // kernel's image decide.
 func (s *symbolFile) sameID(ctx context.Context, id string) (known bool, err error) {
-	told, ok := s.k.hints.VMCoreInfo.Text("BUILD-ID")
+	told, ok := s.k.VMCoreInfo().Text("BUILD-ID")
 	if ok && told == id {
 		return true, nil
 	}

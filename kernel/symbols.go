@@ -41,11 +41,12 @@ type moduleSymbolTable struct {
 // Symbols finds the symbols, once.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
-		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
-			return s, err
+		found, err := k.Tables(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("the symbols of the kernel were not found: %w", err)
 		}
-		if _, err := k.Tables(ctx); err != nil {
-			return nil, err
+		if s, err := k.symbolsOfFile(ctx, found); s != nil || err != nil {
+			return s, err
 		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
 		if err != nil && ctx.Err() == nil {
