@@ -91,7 +91,7 @@ func (s *symbolFile) symbols() *Symbols {
 			_ = modules.Add(one)
 		}
 	}
-	out := &Symbols{How: s.path, own: fileTable{own.Table()}}
+	out := &Symbols{How: s.path, own: fileTable{own.Table()}, loaded: s.k.moduleSymbols, parts: s.k.moduleParts}
 	if t := modules.Table(); t.Len() > 0 {
 		out.loaded = func(context.Context) iter.Seq2[sym.Symbol, error] {
 			return func(yield func(sym.Symbol, error) bool) {

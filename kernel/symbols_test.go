@@ -70,6 +70,7 @@ func TestSymbols(t *testing.T) {
 				yield(sym.Symbol{}, remora.ErrNotSaved) && yield(sym.Symbol{Addr: 0xffffffffc0001000, Name: "late", Type: 't', Module: "mod"}, nil)
 		}
 	}
+	s.parts = func(context.Context) []remora.Range { return []remora.Range{{Start: 0xffffffffc0001000, Size: 0x1000}} }
 	text := remora.Addr(m.text)
 	twice := []sym.Symbol{{Addr: text + 0x100, Name: "twice", Type: 't'}, {Addr: text + 0x200, Name: "twice", Type: 't'},
 		{Addr: 0xffffffffc0000000, Name: "twice", Type: 't', Module: "mod", Size: 16}}
@@ -83,8 +84,8 @@ func TestSymbols(t *testing.T) {
 		t.Error(err)
 	}
 	for a, want := range map[remora.Addr]string{text: "_stext", text + 0xff: "_stext", text + 0x100: "twice", text + 0x2000: "__start_notes",
-		0xffffffffc000000f: "twice", 0xffffffffc0001000: "late", text + 0x2024 + maxFunction - 1: "__stop_notes",
-		text - 1: "", 0x10: "", 0x400: "", 0xffffffffc0000010: "", 0xffffffffc0001001: "", 0xffffffffbfffffff: "", text + 0x2024 + maxFunction: ""} {
+		0xffffffffc000000f: "twice", 0xffffffffc0001000: "late", 0xffffffffc0001fff: "late", text + 0x2024 + maxFunction - 1: "__stop_notes",
+		text - 1: "", 0x10: "", 0x400: "", 0xffffffffc0000010: "", 0xffffffffc0002000: "", 0xffffffffbfffffff: "", text + 0x2024 + maxFunction: ""} {
 		got, err := s.At(t.Context(), a)
 		if got.Name != want || (want == "") != errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%v: %+v, %v, want %q", a, got, err, want)

@@ -88,7 +88,7 @@ func (m *moment) testSymbolFiles(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		compareSymbols(t, symbols.All(t.Context()), all, func(s sym.Symbol) bool { return s.Module == "" || o.Kallsyms != "" })
+		compareSymbols(t, symbols.All(t.Context()), all, everySymbol)
 	}
 }
 
@@ -96,6 +96,9 @@ func (m *moment) testSymbolFiles(t *testing.T) {
 func (m *moment) textAlone() bool {
 	return !slices.ContainsFunc(m.Truth().Symbols(), func(s vmlab.Symbol) bool { return s.Name == "linux_banner" })
 }
+
+// everySymbol asks for all.
+func everySymbol(sym.Symbol) bool { return true }
 
 // compareSymbols wants the same symbols as often as the guest has them, of those that are
 // asked for.
@@ -134,7 +137,6 @@ func (m *moment) testOwnSymbols(t *testing.T, k *kernel.Kernel) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := func(s sym.Symbol) bool { return s.Module == "" }
 	named := map[string]int{}
 	for _, s := range m.Truth().Symbols() {
 		if s.Module == "" {
@@ -148,7 +150,7 @@ func (m *moment) testOwnSymbols(t *testing.T, k *kernel.Kernel) {
 			t.Errorf("%s: %d symbols, %v, and the guest has %d", name, len(found), err, named[name])
 		}
 	}
-	compareSymbols(t, symbols.All(t.Context()), m.Truth().Symbols(), own)
+	compareSymbols(t, symbols.All(t.Context()), m.Truth().Symbols(), everySymbol)
 	m.testAddresses(t, symbols)
 }
 
