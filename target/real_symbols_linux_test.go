@@ -28,9 +28,6 @@ func TestRealSymbols(t *testing.T) {
 		t.Run(machine.String(), func(t *testing.T) {
 			m := openMoment(t, machine)
 			k, _ := m.kernel(t, vmlab.ELF)
-			if k.VMCoreInfo() == nil {
-				return
-			}
 			m.testOwnSymbols(t, k)
 			t.Run("files", m.testSymbolFiles)
 		})
@@ -74,9 +71,6 @@ func (m *moment) testSymbolFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tgt.Close()
-		if tgt.(*target.Kernel).VMCoreInfo() == nil {
-			continue
-		}
 		symbols, err := tgt.(*target.Kernel).Symbols(t.Context())
 		if o.SystemMap != "" && offset != 0 && m.textAlone() {
 			if !errors.Is(err, remora.ErrUnrecognized) {
