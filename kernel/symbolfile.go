@@ -19,6 +19,7 @@ import (
 // symbolFile is a file with the symbols of a kernel, that must turn out to be this one.
 type symbolFile struct {
 	k     *Kernel
+	found *Found
 	path  string
 	f     *sym.File
 	names *sym.Table
@@ -54,7 +55,7 @@ func (e *MismatchError) Unwrap() error { return remora.ErrUnrecognized }
 
 // symbolsOfFile reads the symbols of the file that the hints name. It gives nil if they
 // name none.
-func (k *Kernel) symbolsOfFile(ctx context.Context) (*Symbols, error) {
+func (k *Kernel) symbolsOfFile(ctx context.Context, found *Found) (*Symbols, error) {
 	for _, path := range []string{k.hints.VMLinux, k.hints.SystemMap, k.hints.Kallsyms} {
 		if path == "" {
 			continue
@@ -67,7 +68,7 @@ func (k *Kernel) symbolsOfFile(ctx context.Context) (*Symbols, error) {
 		if path == k.hints.VMLinux && !f.ELF() {
 			return nil, &remora.FormatError{File: path, Want: "an ELF file", Got: "another one", Err: remora.ErrUnrecognized}
 		}
-		s := &symbolFile{k: k, path: path, f: f}
+		s := &symbolFile{k: k, found: found, path: path, f: f}
 		if s.names, err = f.Table(ctx); err != nil {
 			return nil, err
 		}
@@ -90,7 +91,7 @@ func (s *symbolFile) symbols() *Symbols {
 			_ = modules.Add(one)
 		}
 	}
-	out := &Symbols{How: s.path, own: fileTable{own.Table()}}
+	out := &Symbols{How: s.path, own: fileTable{own.Table()}, loaded: s.k.moduleSymbols, parts: s.k.moduleParts}
 	if t := modules.Table(); t.Len() > 0 {
 		out.loaded = func(context.Context) iter.Seq2[sym.Symbol, error] {
 			return func(yield func(sym.Symbol, error) bool) {
@@ -124,7 +125,7 @@ func (s *symbolFile) place() error {
 	if first == 0 {
 		return fmt.Errorf("%s: the addresses are 0, as a kernel shows them to who may not see them (kernel.kptr_restrict): %w", s.path, fs.ErrPermission)
 	}
-	if runs, ok := s.k.landmark("_stext"); ok {
+	if runs, ok := s.found.symbol("_stext"); ok {
 		s.slide = uint64(runs - first)
 	} else if n, ok := s.k.VMCoreInfo().Value("KERNELOFFSET"); ok {
 		s.slide = n
@@ -180,10 +181,10 @@ func (s *symbolFile) verify(ctx context.Context) error {
 
 // verifyText is for a file with symbols of code alone.
 func (s *symbolFile) verifyText() error {
-	_, ok := s.k.landmark("_stext")
+	_, ok := s.found.symbol("_stext")
 	switch {
 	case !ok:
-		return &MismatchError{File: s.path, Why: "it has no symbol linux_banner to tell by, and there is no VMCOREINFO with SYMBOL(_stext)"}
+		return &MismatchError{File: s.path, Why: "it has no symbol linux_banner to tell by, and where _stext is is not known"}
 	case s.slide != 0:
 		return &MismatchError{File: s.path, Why: fmt.Sprintf("it has no symbol linux_banner to tell by, and its _stext is %#x bytes away from the kernel's", s.slide)}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/sym"
@@ -20,7 +21,8 @@ type Symbols struct {
 	How string
 
 	own     symbolSource
-	loaded  func(context.Context) iter.Seq2[sym.Symbol, error] // of modules and the like; nil: none
+	loaded  func(context.Context) iter.Seq2[sym.Symbol, error] // of modules and the like
+	parts   func(context.Context) []remora.Range               // of the memory of modules
 	modules once[*moduleSymbolTable]
 }
 
@@ -35,6 +37,7 @@ var _ symbolSource = (*kallsyms)(nil)
 // moduleSymbolTable is what there is of modules, and why that is not all.
 type moduleSymbolTable struct {
 	*sym.Table
+	parts   []remora.Range
 	problem error
 }
 
@@ -50,12 +53,12 @@ func (e *NoSymbolsError) Unwrap() error { return e.Why }
 // Symbols finds the symbols, once. Where there are none the error is a *NoSymbolsError.
 func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 	return k.symbols.do(ctx, func(ctx context.Context) (*Symbols, error) {
-		_, why := k.Tables(ctx)
-		if s, err := k.symbolsOfFile(ctx); s != nil || err != nil {
-			return s, err
+		found, err := k.Tables(ctx)
+		if err != nil {
+			return nil, &NoSymbolsError{err}
 		}
-		if why != nil {
-			return nil, &NoSymbolsError{why}
+		if s, err := k.symbolsOfFile(ctx, found); s != nil || err != nil {
+			return s, err
 		}
 		own, err := kallsymsOfInfo(ctx, k.mem, k.VMCoreInfo())
 		if err != nil && ctx.Err() == nil {
@@ -66,7 +69,7 @@ func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 		if err != nil {
 			return nil, &NoSymbolsError{err}
 		}
-		return &Symbols{How: "kallsyms, addresses " + own.encoding.String(), own: own}, nil
+		return &Symbols{How: "kallsyms, addresses " + own.encoding.String(), own: own, loaded: k.moduleSymbols, parts: k.moduleParts}, nil
 	})
 }
 
@@ -102,19 +105,39 @@ func (s *Symbols) ofModules(ctx context.Context) (*moduleSymbolTable, error) {
 	return s.modules.do(ctx, func(ctx context.Context) (*moduleSymbolTable, error) {
 		var all sym.Builder
 		m := &moduleSymbolTable{}
-		if s.loaded != nil {
-			for one, err := range s.loaded(ctx) {
-				if err == nil {
-					err = all.Add(one)
-				}
-				if err != nil && m.problem == nil {
-					m.problem = fmt.Errorf("the symbols of modules: %w", err)
-				}
+		for one, err := range s.loaded(ctx) {
+			if err == nil {
+				err = all.Add(one)
+			}
+			if err != nil && m.problem == nil {
+				m.problem = fmt.Errorf("the symbols of modules: %w", err)
 			}
 		}
-		m.Table = all.Table()
+		m.Table, m.parts = all.Table(), s.parts(ctx)
 		return m, ctx.Err()
 	})
+}
+
+// moduleParts gives the memory of modules, as far as it is known.
+func (k *Kernel) moduleParts(ctx context.Context) (all []remora.Range) {
+	for m, err := range k.Modules(ctx) {
+		if err == nil {
+			for _, r := range m.Ranges {
+				all = append(all, r.Range)
+			}
+		}
+	}
+	return all
+}
+
+// in gives the symbol of a module that an address is in, or the nearest one before it in
+// the same part of the module.
+func (m *moduleSymbolTable) in(a remora.Addr) (sym.Symbol, bool) {
+	found, ok := m.At(a)
+	if !ok || uint64(a-found.Addr) < max(found.Size, 1) {
+		return found, ok
+	}
+	return found, slices.ContainsFunc(m.parts, func(r remora.Range) bool { return r.Contains(a) && r.Contains(found.Addr) })
 }
 
 // At gives the symbol at a, or else the nearest one before it in the same part of memory:
@@ -131,7 +154,7 @@ func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
 	if err != nil {
 		return sym.Symbol{}, err
 	}
-	if found, ok := m.At(a); ok && uint64(a-found.Addr) < max(found.Size, 1) {
+	if found, ok := m.in(a); ok {
 		return found, nil
 	}
 	return sym.Symbol{}, &NoSymbolError{Addr: a}

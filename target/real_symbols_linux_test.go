@@ -5,12 +5,21 @@
 package target_test
 
 import (
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/kernel"
 	"github.com/remora-go/remora/sym"
+	"github.com/remora-go/remora/target"
 )
 
 // TestRealSymbols holds the symbols in images against /proc/kallsyms of the guests.
@@ -19,12 +28,101 @@ func TestRealSymbols(t *testing.T) {
 		t.Run(machine.String(), func(t *testing.T) {
 			m := openMoment(t, machine)
 			k, _ := m.kernel(t, vmlab.ELF)
-			if k.VMCoreInfo() == nil {
-				return
-			}
 			m.testOwnSymbols(t, k)
+			t.Run("files", m.testSymbolFiles)
 		})
 	}
+}
+
+// testSymbolFiles takes symbols from files: what the guest had in /proc/kallsyms, and that
+// moved to where the kernel was linked, as System.map has it.
+func (m *moment) testSymbolFiles(t *testing.T) {
+	offset, err := strconv.ParseUint(m.Truth().VMCOREINFO()["KERNELOFFSET"], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := m.Truth().Symbols()
+	first, last := ^uint64(0), ^uint64(0)
+	for _, s := range all {
+		switch s.Name {
+		case "_text", "_stext":
+			first = min(first, s.Addr)
+		case "_end":
+			last = s.Addr
+		}
+	}
+	var linked strings.Builder
+	for _, s := range all {
+		if s.Module == "" {
+			if s.Addr >= first && s.Addr <= last {
+				s.Addr -= offset
+			}
+			fmt.Fprintf(&linked, "%016x %c %s\n", s.Addr, s.Type, s.Name)
+		}
+	}
+	dir := t.TempDir()
+	system, kallsyms := filepath.Join(dir, "System.map"), filepath.Join(dir, "kallsyms")
+	if err := errors.Join(os.WriteFile(kallsyms, m.Truth().Files["proc/kallsyms"], 0o600), os.WriteFile(system, []byte(linked.String()), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []*target.Options{{Kallsyms: kallsyms}, {SystemMap: system}} {
+		tgt, err := target.Open(t.Context(), m.Dump(vmlab.ELF), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tgt.Close()
+		symbols, err := tgt.(*target.Kernel).Symbols(t.Context())
+		if o.SystemMap != "" && offset != 0 && m.textAlone() {
+			if !errors.Is(err, remora.ErrUnrecognized) {
+				t.Errorf("a System.map of code alone: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		compareSymbols(t, symbols.All(t.Context()), all, everySymbol)
+	}
+}
+
+// textAlone says whether the kernel has no symbols of data (CONFIG_KALLSYMS_ALL=n).
+func (m *moment) textAlone() bool {
+	return !slices.ContainsFunc(m.Truth().Symbols(), func(s vmlab.Symbol) bool { return s.Name == "linux_banner" })
+}
+
+// everySymbol asks for all.
+func everySymbol(sym.Symbol) bool { return true }
+
+// compareSymbols wants the same symbols as often as the guest has them, of those that are
+// asked for.
+func compareSymbols(t *testing.T, got iter.Seq2[sym.Symbol, error], want []vmlab.Symbol, asked func(sym.Symbol) bool) {
+	t.Helper()
+	count := map[sym.Symbol]int{}
+	for _, s := range want {
+		if s := (sym.Symbol{Addr: remora.Addr(s.Addr), Name: s.Name, Type: s.Type, Module: s.Module}); asked(s) {
+			count[s]++
+		}
+	}
+	all := 0
+	for s, err := range got {
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if s.Size = 0; asked(s) {
+			count[s]--
+			all++
+		}
+	}
+	shown := 0
+	for s, n := range count {
+		if n != 0 && shown < 10 {
+			t.Errorf("%+v: the guest has %d more than there are", s, n)
+			shown++
+		}
+	}
+	t.Logf("%d symbols", all)
 }
 
 // testOwnSymbols looks at those of the kernel itself.
@@ -33,11 +131,9 @@ func (m *moment) testOwnSymbols(t *testing.T, k *kernel.Kernel) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := map[sym.Symbol]int{}
 	named := map[string]int{}
 	for _, s := range m.Truth().Symbols() {
 		if s.Module == "" {
-			count[sym.Symbol{Addr: remora.Addr(s.Addr), Name: s.Name, Type: s.Type}]++
 			named[s.Name]++
 		}
 	}
@@ -47,26 +143,26 @@ func (m *moment) testOwnSymbols(t *testing.T, k *kernel.Kernel) {
 		if err != nil || len(found) != named[name] {
 			t.Errorf("%s: %d symbols, %v, and the guest has %d", name, len(found), err, named[name])
 		}
-		for _, s := range found {
-			if count[s] == 0 {
-				t.Errorf("%s: %+v, which the guest does not have", name, s)
-			}
+	}
+	compareSymbols(t, symbols.All(t.Context()), m.Truth().Symbols(), everySymbol)
+	m.testAddresses(t, symbols)
+}
+
+// testAddresses looks for some symbols by addresses in them.
+func (m *moment) testAddresses(t *testing.T, symbols *kernel.Symbols) {
+	all := m.Truth().Symbols()
+	for i := 0; i < len(all)-1; i += 97 {
+		s, next := all[i], all[i+1]
+		if s.Module != "" || s.Addr < 1<<63 || next.Addr <= s.Addr {
+			continue
+		}
+		a := remora.Addr(s.Addr + (next.Addr-s.Addr)/2)
+		found, err := symbols.At(t.Context(), a)
+		if strings.HasPrefix(s.Name, ".L") || strings.HasPrefix(s.Name, "$") {
+			continue
+		}
+		if err != nil || found.Addr != remora.Addr(s.Addr) {
+			t.Errorf("%v is in %+v, %v, and in the guest in %s at %#x", a, found, err, s.Name, s.Addr)
 		}
 	}
-	all := 0
-	for s, err := range symbols.All(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		count[s]--
-		all++
-	}
-	shown := 0
-	for s, n := range count {
-		if n != 0 && shown < 10 {
-			t.Errorf("%+v: the guest has %d more than the image", s, n)
-			shown++
-		}
-	}
-	t.Logf("%d symbols", all)
 }

@@ -77,23 +77,20 @@ type Symbol struct {
 	Module string // "" for the kernel's own
 }
 
-// Symbols gives /proc/kallsyms.
+// Symbols gives /proc/kallsyms. There are names with a space at their end.
 func (t *Truth) Symbols() []Symbol {
 	var all []Symbol
 	for line := range strings.Lines(string(t.Files["proc/kallsyms"])) {
-		f := strings.Fields(line)
-		if len(f) < 3 {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
+		if len(f) < 3 || f[1] == "" {
 			continue
 		}
 		addr, err := strconv.ParseUint(f[0], 16, 64)
 		if err != nil {
 			continue
 		}
-		s := Symbol{Addr: addr, Type: f[1][0], Name: f[2]}
-		if len(f) > 3 {
-			s.Module = strings.Trim(f[3], "[]")
-		}
-		all = append(all, s)
+		name, module, _ := strings.Cut(f[2], "\t")
+		all = append(all, Symbol{Addr: addr, Type: f[1][0], Name: name, Module: strings.Trim(module, "[]")})
 	}
 	return all
 }
