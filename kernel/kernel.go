@@ -81,14 +81,6 @@ func (k *Kernel) VMCoreInfo() *VMCoreInfo {
 	return k.hints.VMCoreInfo
 }
 
-// landmark gives the address of a symbol that VMCOREINFO has, or that led to the tables.
-func (k *Kernel) landmark(name string) (remora.Addr, bool) {
-	if k.view.Load() != nil {
-		return k.found.symbol(name)
-	}
-	return k.hints.VMCoreInfo.Symbol(name)
-}
-
 // Tables finds the page tables, once. The end of a context is not kept as an answer.
 func (k *Kernel) Tables(ctx context.Context) (*Found, error) {
 	_, err := k.open(ctx)

@@ -45,7 +45,6 @@ type Options struct {
 	Base         remora.Addr
 	Hole         remora.Range
 	Segments     []remora.Range
-	VMCoreInfo   string // a file with the VMCOREINFO of the kernel, in place of the image's own
 
 	// Files with the symbols of the kernel in an image: see kernel.Hints.
 	VMLinux    string
