@@ -87,7 +87,7 @@ func judge(ctx context.Context, err error) outcome {
 		return usage
 	case errors.As(err, &file):
 		return failed
-	case unknownKernel(err):
+	case unknownKernel(err, missed):
 		return badFormat
 	case errors.Is(err, remora.ErrGone), opening && errors.Is(err, fs.ErrNotExist):
 		return notFound
@@ -103,13 +103,15 @@ func judge(ctx context.Context, err error) outcome {
 	return failed
 }
 
-// unknownKernel says whether err is there because nothing is known of a kernel.
-func unknownKernel(err error) bool {
+// unknownKernel says whether err is there because nothing is known of a kernel. A byte
+// that is missed for want of page tables is a missing byte.
+func unknownKernel(err error, missed bool) bool {
 	var (
+		tables  *kernel.TablesError
 		symbols *kernel.NoSymbolsError
 		types   *kernel.NoTypesError
 	)
-	return errors.As(err, &symbols) || errors.As(err, &types)
+	return errors.As(err, &tables) && !missed || errors.As(err, &symbols) || errors.As(err, &types)
 }
 
 // ended says whether err is there because ctx has ended.
