@@ -15,6 +15,14 @@
 // a root is taken when the tables below it map the kernel where the kernel says that it
 // is. When none is found the error, a *TablesError, lists all that was tried.
 //
+// # Symbols
+//
+// Symbols are read out of kallsyms in the kernel's memory, however it is written there:
+// that is found out by what fits, not by the version. A name is found by the order of
+// names that the kernel keeps, and all are decoded only where they are asked for. Those of
+// modules follow. Hints may name a file to take them from instead, which must be of the
+// same kernel.
+//
 // # Tasks
 //
 // Tasks, Threads and Task read the threads that a kernel had: by its lists, and where these

@@ -91,6 +91,11 @@ func (s *Symbols) Lookup(ctx context.Context, name string) ([]sym.Symbol, error)
 	return found, nil
 }
 
+// LookupOwn is Lookup without modules.
+func (s *Symbols) LookupOwn(ctx context.Context, name string) ([]sym.Symbol, error) {
+	return s.own.lookup(ctx, name)
+}
+
 // Problem says why not all symbols of modules could be read.
 func (s *Symbols) Problem(ctx context.Context) error {
 	m, err := s.ofModules(ctx)

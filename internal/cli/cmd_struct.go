@@ -78,7 +78,7 @@ func runStruct(ctx context.Context, env *Env, args []string, o *structOptions) (
 	if len(args) == 2 {
 		return newLayout(ctx, types, d, m, args[1])
 	}
-	l := &locator{ctx: ctx, target: addressed{k, k}}
+	l := locate(ctx, k)
 	a, err := l.parseAddr(args[2])
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func (r *translation) begin(o *vtopOptions, args []string) error {
 	if o.root.set && r.tables.Half() == paging.Upper { // arm64: an address says which half the root is of
 		r.lower = r.kernel.TablesAt(format, root, paging.Lower)
 	}
-	l := &locator{ctx: r.ctx, target: addressed{r.kernel, r.kernel}}
+	l := locate(r.ctx, r.kernel)
 	for _, arg := range args {
 		a, err := l.parseAddr(arg)
 		if err != nil {

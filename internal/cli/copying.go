@@ -81,14 +81,14 @@ func (c *copying) one() bool {
 
 // locate finds out what is to be copied, and to where.
 func (c *copying) locate(from, to string) (err error) {
-	src := &locator{ctx: c.ctx, target: c.src}
+	src := locate(c.ctx, c.src)
 	if c.from, err = src.parseSpan(from, size{}); err != nil {
 		return err
 	}
 	if c.from.Size == 0 {
 		return usagef("%q: how many bytes? ADDR+LEN", from)
 	}
-	dst := &locator{ctx: c.ctx, target: c.dst}
+	dst := locate(c.ctx, c.dst)
 	if c.to, err = dst.parseAddr(to); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (r *reading) locate(env *Env, args []string) error {
 	if r.opts.size.set {
 		def = size{r.opts.size.n, true}
 	}
-	l := &locator{ctx: r.ctx, target: r.target}
+	l := locate(r.ctx, r.target)
 	var err error
 	if r.ranges, err = l.parseSpans(env, args, def); err != nil || r.opts.as.kind == nil {
 		return err

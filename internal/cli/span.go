@@ -34,6 +34,54 @@ type size struct {
 	given bool // by a flag: then it holds for regions too, which are taken whole otherwise
 }
 
+// locate gives the locator of a target. Of a kernel it does not look at the regions: to
+// list them takes long, and they have no names.
+func locate(ctx context.Context, t remora.Target) *locator {
+	if k, ok := t.(*target.Kernel); ok {
+		t = addressed{t, kernelNames{k}}
+	}
+	return &locator{ctx: ctx, target: t}
+}
+
+// addressed is a target with names for addresses, and without all else that it can do.
+type addressed struct {
+	remora.Target
+	remora.Symbolizer
+}
+
+// kernelNames gives the symbols of modules only where the kernel itself has none of a
+// name: to find them takes longer.
+type kernelNames struct{ *target.Kernel }
+
+func (k kernelNames) Symbol(ctx context.Context, name string) ([]remora.Symbol, error) {
+	s, err := k.Symbols(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.LookupOwn(ctx, name)
+	if err != nil || len(found) == 0 {
+		return k.Kernel.Symbol(ctx, name)
+	}
+	all := make([]remora.Symbol, len(found))
+	for i, one := range found {
+		all[i] = remora.Symbol{Name: name, Addr: one.Addr, Size: one.Size}
+	}
+	return all, nil
+}
+
+// ambiguous is the error of a name that stands for several addresses.
+func ambiguous(name string, found []remora.Symbol) error {
+	const most = 8
+	var at []string
+	for _, s := range found[:min(len(found), most)] {
+		at = append(at, s.Addr.String())
+	}
+	if len(found) > most {
+		at = append(at, "...")
+	}
+	return usagef("%q stands for %d addresses: %s; \"remora sym\" tells more", name, len(found), strings.Join(at, ", "))
+}
+
 // parseSpan reads one range in the forms of spanForms. It may run past the last
 // address.
 func (l *locator) parseSpan(text string, def size) (remora.Range, error) {
@@ -147,12 +195,14 @@ func (l *locator) lookUp(name string) (remora.Range, bool, error) {
 		if err != nil {
 			return remora.Range{}, false, err
 		}
+		for _, other := range found {
+			if other.Addr != found[0].Addr {
+				return remora.Range{}, false, ambiguous(name, found)
+			}
+		}
 		if len(found) > 0 {
 			return remora.Range{Start: found[0].Addr}, true, nil
 		}
-	}
-	if _, ok := l.target.(*target.Kernel); ok { // its regions have no names
-		return remora.Range{}, false, nil
 	}
 	regs, err := l.regions()
 	for _, reg := range regs {

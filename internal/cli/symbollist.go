@@ -128,17 +128,20 @@ func (l *symbolList) find(arg string) (found []sym.Symbol, off uint64, err error
 		}
 		return []sym.Symbol{s}, n - uint64(s.Addr), nil
 	}
-	if found, err = l.symbols.Lookup(l.ctx, arg); len(found) > 0 || err != nil {
+	if found, err = l.symbols.Lookup(l.ctx, arg); len(found) > 0 {
 		return found, 0, err
 	}
 	if at := strings.LastIndexByte(arg, '+'); at > 0 {
-		off, err := parseNumber(arg[at+1:])
-		if err != nil {
-			return nil, 0, err
+		off, bad := parseNumber(arg[at+1:])
+		if bad != nil {
+			return nil, 0, bad
 		}
-		if found, err = l.symbols.Lookup(l.ctx, arg[:at]); len(found) > 0 || err != nil {
+		if found, err = l.symbols.Lookup(l.ctx, arg[:at]); len(found) > 0 {
 			return found, off, err
 		}
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("%q was not found: %w", arg, err)
 	}
 	why := ""
 	if isHex(arg) {

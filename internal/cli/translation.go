@@ -28,13 +28,6 @@ type translation struct {
 
 var _ Streamer = (*translation)(nil)
 
-// addressed is a kernel without its regions: to list them takes long, and they have no
-// names.
-type addressed struct {
-	remora.Target
-	remora.Symbolizer
-}
-
 // Close closes the image.
 func (r *translation) Close() error { return r.kernel.Close() }
 

@@ -39,7 +39,7 @@ func (w *writing) locate(args []string) (err error) {
 		w.addr, w.data = w.put.addr, w.put.old
 		return nil
 	}
-	l := &locator{ctx: w.ctx, target: w.target}
+	l := locate(w.ctx, w.target)
 	if w.addr, err = l.parseAddr(args[0]); err != nil {
 		return err
 	}
