@@ -50,10 +50,13 @@ type addressed struct {
 }
 
 // kernelNames gives the symbols of modules only where the kernel itself has none of a
-// name: to find them takes longer.
+// name: to find them takes longer. No name has a + or -.
 type kernelNames struct{ *target.Kernel }
 
 func (k kernelNames) Symbol(ctx context.Context, name string) ([]remora.Symbol, error) {
+	if strings.ContainsAny(name, "+-") {
+		return nil, nil
+	}
 	s, err := k.Symbols(ctx)
 	if err != nil {
 		return nil, err
