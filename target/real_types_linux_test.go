@@ -26,6 +26,10 @@ func TestRealTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Log(types.How())
+			if strings.HasPrefix(machine.Kernel, vmlab.AMD64v6_1) {
+				m.testTypesOf(t, vmlab.MakedumpfileZlib31)
+			}
+			m.testTypesOf(t, vmlab.KdumpZlib)
 			const dir = "sys/kernel/btf/"
 			raw, err := types.BTF().Raw(t.Context())
 			if err != nil || !bytes.Equal(raw, m.Truth().Files[dir+"vmlinux"]) {
@@ -57,6 +61,20 @@ func TestRealTypes(t *testing.T) {
 				t.Errorf("modules without types: %v", left)
 			}
 		})
+	}
+}
+
+// testTypesOf looks for the same types in another image of the moment.
+func (m *moment) testTypesOf(t *testing.T, f vmlab.Format) {
+	k, _ := m.kernel(t, f)
+	types, err := k.Types(t.Context())
+	if err != nil {
+		t.Errorf("%s: %v", f, err)
+		return
+	}
+	raw, err := types.BTF().Raw(t.Context())
+	if err != nil || !bytes.Equal(raw, m.Truth().Files["sys/kernel/btf/vmlinux"]) {
+		t.Errorf("%s: the kernel's BTF: %d bytes, %v", f, len(raw), err)
 	}
 }
 
