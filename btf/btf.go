@@ -5,15 +5,11 @@ package btf
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/remora-go/remora"
 )
-
-// ErrNotFound says that there is no type, or no member, of a name.
-var ErrNotFound = errors.New("not found")
 
 // MaxSize is the largest BTF that is read, in bytes. That of a kernel with all its
 // drivers built in is a tenth of it.
@@ -187,9 +183,6 @@ func (t *Types) Raw(ctx context.Context) ([]byte, error) {
 	}
 	return b, nil
 }
-
-// Base gives the types that these add to, or nil.
-func (t *Types) Base() *Types { return t.base }
 
 func (t *Types) bad(off int64, want, got string) error {
 	return &remora.FormatError{File: t.name, Offset: off, Want: want, Got: got, Err: remora.ErrCorrupt}

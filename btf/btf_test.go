@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -319,4 +320,37 @@ func TestHeaders(t *testing.T) {
 	if _, err := Open(t.Context(), "huge", MaxSize+1, (&source{data: good}).at, nil); !errors.Is(err, remora.ErrCorrupt) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Many ask at once.
+func TestManyAtOnce(t *testing.T) {
+	kernel := sample(&testimage.BTF{})
+	for i := range 5000 {
+		kernel.Typedef(fmt.Sprintf("filler_%d", i), 1)
+	}
+	module := &testimage.BTF{FirstType: kernel.Count(), FirstText: kernel.TextSize()}
+	module.Struct("own", 8, member("x", 1, 0))
+	base := open(t, kernel, nil)
+	types := open(t, module, base)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			in := []*Types{base, types}[i%2]
+			for d, err := range in.Named(t.Context(), "thing", Struct) {
+				l, err2 := in.Layout(t.Context(), d)
+				m, ok, err3 := in.Find(t.Context(), d, "links.prev")
+				if err := errors.Join(err, err2, err3); err != nil || !ok || m.Name != "prev" || l.Members[0].Decl != "n_t n" {
+					t.Errorf("%+v, %v", m, err)
+				}
+			}
+			for d, err := range types.Named(t.Context(), "own", Struct) {
+				if all, err2 := types.Members(t.Context(), d); err != nil || err2 != nil || len(all) != 1 || all[0].Name != "x" {
+					t.Errorf("%v, %v, %v", all, err, err2)
+				}
+			}
+			for range in.Named(t.Context(), fmt.Sprintf("filler_%d", 600*i), Typedef) {
+			}
+		})
+	}
+	wg.Wait()
 }

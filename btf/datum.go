@@ -3,6 +3,7 @@
 package btf
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -187,7 +188,8 @@ func (r *datumReader) array(v *Datum, d Type, depth int) error {
 	if direct, err := r.in.Decl(r.ctx, d.Ref, ""); err == nil && isChar(e, direct) {
 		b, err := r.bytes(v.Addr, min(v.Size, maxText))
 		v.Err = err
-		v.Text, v.Quoted = string(b[:textLen(b)]), true
+		text, _, _ := bytes.Cut(b, []byte{0})
+		v.Text, v.Quoted = string(text), true
 		return nil
 	}
 	v.Group = true
@@ -196,7 +198,7 @@ func (r *datumReader) array(v *Datum, d Type, depth int) error {
 		return err
 	}
 	n := uint64(d.Count)
-	if shown := min(n, uint64(r.elements)); depth >= r.depth {
+	if shown := min(n, uint64(r.elements), uint64(max(maxData/2-r.count, 0))); depth >= r.depth {
 		v.More = n
 	} else {
 		v.More = n - shown
@@ -216,13 +218,6 @@ func (r *datumReader) array(v *Datum, d Type, depth int) error {
 func isChar(d Type, decl string) bool {
 	decl = strings.TrimPrefix(strings.TrimPrefix(decl, "const "), "volatile ")
 	return d.Kind == Int && d.Size == 1 && (d.Char || decl == "char")
-}
-
-func textLen(b []byte) int {
-	if i := strings.IndexByte(string(b), 0); i >= 0 {
-		return i
-	}
-	return len(b)
 }
 
 // scalar reads a number.

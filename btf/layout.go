@@ -59,6 +59,9 @@ type layouter struct {
 
 // row gives a member of a structure that begins at a bit.
 func (w *layouter) row(m Member, base uint64, depth int) (l Layout, err error) {
+	if err := w.ctx.Err(); err != nil {
+		return l, err
+	}
 	if w.rows++; w.rows > maxRows || depth > maxNested {
 		return l, fmt.Errorf("%s: type %d has too many members within one another: %w", w.t.name, m.Type, remora.ErrCorrupt)
 	}

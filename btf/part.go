@@ -56,10 +56,15 @@ func (p *part) at(ctx context.Context, off, n uint32) (b []byte, ok bool, err er
 	return p.data[off : off+n : off+n], true, nil
 }
 
-// cstring gives the bytes from an offset on up to a zero, which must be there.
+// cstring gives the bytes from an offset on up to a zero, which must be there within
+// maxName of them.
 func (p *part) cstring(ctx context.Context, off uint32) (b []byte, ok bool, err error) {
-	for from := off; from < p.size; {
-		to := min((from/stride+1)*stride, p.size)
+	if off >= p.size {
+		return nil, false, nil
+	}
+	end := off + min(p.size-off, maxName+1)
+	for from := off; from < end; {
+		to := min((from/stride+1)*stride, end)
 		if err := p.need(ctx, from, to); err != nil {
 			return nil, true, err
 		}

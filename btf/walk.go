@@ -12,7 +12,6 @@ import (
 
 const (
 	typeHeader = 12
-	maxTypes   = 16 << 20
 	maxName    = 4096
 )
 
@@ -65,9 +64,6 @@ func (t *Types) step(ctx context.Context) (bool, error) {
 	}
 	if n > t.types.size-t.next-typeHeader {
 		return false, t.badType(t.next+4, fmt.Sprintf("at most %d bytes of what belongs to a type", t.types.size-t.next-typeHeader), fmt.Sprint(n))
-	}
-	if len(t.starts) >= maxTypes {
-		return false, t.badType(t.next, fmt.Sprintf("at most %d types", maxTypes), "more")
 	}
 	if t.starts == nil { // a type has 25 bytes on average, and one of 6 such a name
 		t.starts = make([]uint32, 0, t.types.size/24)
@@ -185,10 +181,10 @@ func (t *Types) text(ctx context.Context, off uint32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !ok || len(b) > maxName {
+	if !ok {
 		return "", t.bad(int64(t.strings.off)+int64(off), fmt.Sprintf("a string of at most %d bytes", maxName), "none")
 	}
-	return string(b), nil
+	return held(b), nil
 }
 
 // Named gives the types of a name and of one of the kinds, in their order: those of the

@@ -30,6 +30,13 @@
 // Usage how much memory processes have, Crash how the kernel crashed, Clock how late it
 // was. What of a task cannot be read is told, not made up.
 //
+// # Types
+//
+// Types gives the types that the kernel keeps of itself, its BTF, and those that modules
+// add. All that is known here of its structures comes from there: a kernel without them has
+// memory and symbols, and no tasks. Members that were renamed are in one table,
+// alternatives.
+//
 // # Limits
 //
 // x86-64, arm64 and riscv64. Without VMCOREINFO the page tables are found from the

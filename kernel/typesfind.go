@@ -11,27 +11,69 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/btf"
+	"github.com/remora-go/remora/sym"
 )
 
 // findTypes finds the BTF that the kernel keeps of itself: by its symbols, and where the
-// kernel's table of symbols has those of functions alone, by what it looks like.
+// kernel's table of symbols has those of functions alone, by what it looks like. Where
+// there is none it is that of the file with the kernel's symbols.
 func (k *Kernel) findTypes(ctx context.Context) (*Types, error) {
+	t, err := k.typesInMemory(ctx)
+	if err == nil || ctx.Err() != nil {
+		return t, err
+	}
+	if path := k.hints.VMLinux; path != "" {
+		of, why := k.typesOfFile(ctx, path)
+		if why == nil {
+			return of, nil
+		}
+		err = fmt.Errorf("%w; %w", err, why)
+	}
+	return nil, &NoTypesError{err}
+}
+
+// typesInMemory finds the types in the memory of the kernel.
+func (k *Kernel) typesInMemory(ctx context.Context) (*Types, error) {
 	if _, err := k.Tables(ctx); err != nil {
-		return nil, &NoTypesError{err}
+		return nil, err
 	}
 	r, why := k.rangeOfBTF(ctx)
 	if why == nil {
-		t, err := k.typesAt(ctx, r, "from __start_BTF to __stop_BTF")
-		if err != nil {
-			return nil, &NoTypesError{err}
-		}
-		return t, nil
+		return k.typesAt(ctx, r, "from __start_BTF to __stop_BTF")
 	}
 	t, err := k.scanForBTF(ctx)
 	if err != nil {
-		return nil, &NoTypesError{fmt.Errorf("%w; %w", why, err)}
+		return nil, fmt.Errorf("%w; %w", why, err)
 	}
 	return t, nil
+}
+
+// typesOfFile reads the types of an ELF file of the kernel, which was found to be of this
+// one when its symbols were read.
+func (k *Kernel) typesOfFile(ctx context.Context, path string) (*Types, error) {
+	if _, err := k.Symbols(ctx); err != nil {
+		return nil, err
+	}
+	f, err := sym.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := f.Section(".BTF", btf.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return nil, fmt.Errorf("%s has no section .BTF: %w", path, errors.ErrUnsupported)
+	}
+	data, err := btf.Open(ctx, path, uint64(len(b)), func(_ context.Context, p []byte, off uint32) error {
+		copy(p, b[off:])
+		return nil
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return newTypes(k, data, "in "+path), nil
 }
 
 // rangeOfBTF gives where the symbols have it (BTF in include/asm-generic/vmlinux.lds.h).

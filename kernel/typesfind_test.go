@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -179,6 +182,48 @@ func TestModulesThatAreDamaged(t *testing.T) {
 	for _, err := range types.Modules(t.Context()) {
 		if err == nil || !strings.Contains(err.Error(), "btf_modules") {
 			t.Errorf("no list: %v", err)
+		}
+	}
+}
+
+// A file with the kernel's symbols has its types, too.
+func TestTypesOfAFile(t *testing.T) {
+	m := newTyped()
+	m.put(typesAt, make([]byte, 4))
+	file := func(stext uint64, btf []byte) string {
+		path := filepath.Join(t.TempDir(), "vmlinux")
+		b := testimage.ELFSymbols(binary.LittleEndian, []testimage.ELFSymbol{{Name: "_stext", Value: stext, Info: 0x10, Section: testimage.ELFText}}, nil, nil, btf)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	kernel := func(path string) *Kernel {
+		h := m.hints()
+		h.VMLinux = path
+		k := New(m.space(t), "sample", h)
+		t.Cleanup(func() { k.Close() })
+		return k
+	}
+	path := file(m.text, m.types)
+	types, err := kernel(path).Types(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := types.field(t.Context(), "task_struct", "pid"); err != nil || f.off != 4 || !strings.Contains(types.How(), path) {
+		t.Errorf("%+v, %v; %s", f, err, types.How())
+	}
+	for name, c := range map[string]struct {
+		path string
+		want error
+	}{
+		"another kernel":    {file(m.text+0x1000, m.types), remora.ErrUnrecognized},
+		"no types":          {file(m.text, nil), remora.ErrCorrupt},
+		"types that are no": {file(m.text, make([]byte, 100)), remora.ErrUnrecognized},
+		"no file":           {path + "s", fs.ErrNotExist},
+	} {
+		if _, err := kernel(c.path).Types(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

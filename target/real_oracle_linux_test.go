@@ -143,26 +143,29 @@ func lookCrash(t *testing.T, m *moment, file string) (string, error) {
 
 // lookDrgn has drgn read physical and virtual memory, and list tasks.
 func lookDrgn(t *testing.T, m *moment, file string) (string, error) {
-	var python string
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if python == "" && exec.Command(p, "-c", "import drgn").Run() == nil {
-			python = p
-		}
-	}
-	if python == "" {
-		testneed.Lacks(t, "needs drgn for python3")
-	}
 	args := []string{"testdata/look.py", file, m.Debug()}
 	for _, s := range m.Truth().Symbols() {
 		if s.Module == "" && slices.Contains([]string{"_stext", "linux_banner", "init_task", "init_uts_ns"}, s.Name) {
 			args = append(args, fmt.Sprintf("%x", s.Addr))
 		}
 	}
-	text, err := output(t, "", python, args...)
+	text, err := output(t, "", drgnPython(t), args...)
 	if err == nil && strings.Count(text, "\ntask ") < 50 {
 		err = fmt.Errorf("drgn says %q", head(text))
 	}
 	return text, err
+}
+
+// drgnPython gives a Python that has drgn.
+func drgnPython(t *testing.T) string {
+	t.Helper()
+	for _, p := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(p, "-c", "import drgn").Run() == nil {
+			return p
+		}
+	}
+	testneed.Lacks(t, "needs drgn for python3")
+	return ""
 }
 
 // lookLibkdumpfile reads all physical memory by the library.

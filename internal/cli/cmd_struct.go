@@ -29,7 +29,8 @@ func structCommand() Command {
 			"With ADDR, a number or a symbol, it prints what is in memory there: integers, enumerations by the names of their\n" +
 			"values, arrays of characters as text, and pointers, with the symbol that they point to. What cannot be read is\n" +
 			"printed as ??, with the cause; the exit code is 5 then.\n\n" +
-			"The types are those of the BTF that the kernel has in its memory; one made without it has none.",
+			"The types are those of the BTF that the kernel has in its memory. For one made without it, or whose BTF is not in\n" +
+			"the image, --vmlinux gives a file that has it.",
 		Examples: []string{
 			"remora struct vmcore task_struct              # all members, with their offsets",
 			"remora struct vmcore mm_struct.mm_mt          # one of them",
@@ -39,6 +40,7 @@ func structCommand() Command {
 		New: func(flags *pflag.FlagSet) Run {
 			o := &structOptions{open: &target.Options{}}
 			imageFlags(flags, o.open)
+			symbolFlags(flags, o.open)
 			flags.IntVar(&o.nth, "nth", 0, "of several types of the name take the `N`th")
 			flags.IntVar(&o.elements, "elements", 16, "print at most `N` elements of an array")
 			return func(ctx context.Context, env *Env, args []string) (Result, error) {

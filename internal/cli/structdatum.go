@@ -157,6 +157,8 @@ func (o *datumField) write(b *strings.Builder, depth int) {
 		o.writeGroup(b, depth)
 	case o.d.Quoted:
 		fmt.Fprintf(b, "\"%s\"", strings.ReplaceAll(harmless(o.d.Text), `"`, `\"`))
+	case o.d.Text == o.d.Number && o.d.N >= 1<<32 && o.d.Number[0] != '-':
+		fmt.Fprintf(b, "%#x", o.d.N) // flags and addresses, more often than not
 	default:
 		b.WriteString(harmless(o.d.Text))
 		if o.Symbol != "" {

@@ -48,7 +48,7 @@ var layers = []layer{
 	{pkg: "internal/testneed", tests: "only"},
 	{pkg: "internal/specimen/specimentest", may: ". internal/specimen", tests: "only"},
 	{pkg: "internal/difftest", may: ". internal/specimen", tests: "only"},
-	{pkg: "target", may: ". compose proc usercore vmcore kernel paging sym"},
+	{pkg: "target", may: ". btf compose proc usercore vmcore kernel paging sym"},
 	{pkg: "compat"},
 	{pkg: "compat/errno", may: "."},
 	{pkg: "compat/processvm", may: ". compat/errno internal/access internal/sys/*"},

@@ -22,15 +22,15 @@ const (
 	ELFRodata                             // holds rodata, at ELFRodataAt
 	ELFData                               // writable
 	ELFBSS                                // without bytes
-	ELFDebug                              // not loaded
+	ELFDebug                              // not loaded: .BTF
 )
 
 // ELFRodataAt is the address of the section ELFRodata.
 const ELFRodataAt = 0xffffffff82000000
 
 // ELFSymbols makes an ELF file of nothing but sections: those above, of which rodata has
-// the bytes given first, notes that are given next, the symbols and their names. Each
-// symbol has 8 bytes.
+// the bytes given first, notes that are given next, BTF that is given last, the symbols
+// and their names. Each symbol has 8 bytes.
 func ELFSymbols(order binary.ByteOrder, symbols []ELFSymbol, contents ...[]byte) []byte {
 	names := []byte{0}
 	table := make([]byte, elf.Sym64Size)
@@ -44,8 +44,10 @@ func ELFSymbols(order binary.ByteOrder, symbols []ELFSymbol, contents ...[]byte)
 		table = append(table, entry...)
 		names = append(append(names, s.Name...), 0)
 	}
-	contents = append(contents, nil, nil)
-	rodata, notes := contents[0], contents[1]
+	contents = append(contents, nil, nil, nil)
+	rodata, notes, btf := contents[0], contents[1], contents[2]
+	btfName := uint32(len(names))
+	names = append(names, ".BTF\x00"...)
 	const header = 64
 	at := func(parts ...[]byte) uint64 { return header + uint64(len(bytes.Join(parts, nil))) }
 	sections := []elf.Section64{
@@ -54,20 +56,20 @@ func ELFSymbols(order binary.ByteOrder, symbols []ELFSymbol, contents ...[]byte)
 		{Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC), Addr: ELFRodataAt, Off: at(table, names), Size: uint64(len(rodata))},
 		{Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_WRITE)},
 		{Type: uint32(elf.SHT_NOBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_WRITE)},
-		{Type: uint32(elf.SHT_PROGBITS)},
+		{Name: btfName, Type: uint32(elf.SHT_PROGBITS), Off: at(table, names, rodata, notes), Size: uint64(len(btf))},
 		{Type: uint32(elf.SHT_SYMTAB), Off: header, Size: uint64(len(table)), Link: 7, Entsize: elf.Sym64Size},
 		{Type: uint32(elf.SHT_STRTAB), Off: at(table), Size: uint64(len(names))},
 		{Type: uint32(elf.SHT_NOTE), Off: at(table, names, rodata), Size: uint64(len(notes))},
 	}
 	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Ehsize: header,
-		Shoff: at(table, names, rodata, notes), Shentsize: 64, Shnum: uint16(len(sections)), Shstrndx: 7}
+		Shoff: at(table, names, rodata, notes, btf), Shentsize: 64, Shnum: uint16(len(sections)), Shstrndx: 7}
 	copy(h.Ident[:], elf.ELFMAG)
 	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
 	if order == binary.ByteOrder(binary.BigEndian) {
 		h.Ident[elf.EI_DATA] = byte(elf.ELFDATA2MSB)
 	}
 	var out bytes.Buffer
-	for _, part := range []any{h, table, names, rodata, notes, sections} {
+	for _, part := range []any{h, table, names, rodata, notes, btf, sections} {
 		if err := binary.Write(&out, order, part); err != nil {
 			panic(err) // a size that is not fixed
 		}
