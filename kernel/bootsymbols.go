@@ -145,6 +145,9 @@ func (f *finder) byBanner(k *kallsyms, found map[string]uint64) {
 		n++
 		f.release = p.release
 		for _, s := range f.shapes() {
+			if !s.image.Contains(remora.Addr(found["_stext"])) {
+				continue // the tables of another machine may be read as these
+			}
 			if f.tryKallsyms(k, s, root+base, base, found, fmt.Sprintf("%s by kallsyms at %v, with the banner at %v", name, k.tokens, p.at)) {
 				return false
 			}
