@@ -98,7 +98,7 @@ var layouts = [][2]string{{"old", "base"}, {"old", "percpu"}, {"old", "absolute"
 func TestBootByKallsyms(t *testing.T) {
 	for i, mode := range testimage.TableModes() {
 		for j, l := range layouts {
-			if (i+j)%3 != 0 && i > 1 {
+			if (i+j)%6 != 0 && i > 0 {
 				continue // each with some
 			}
 			m := newMachine(mode)
@@ -248,7 +248,8 @@ func TestBootByWhatIsGiven(t *testing.T) {
 
 // Tables that lead back to themselves, and CR3 of nonsense, end.
 func TestBootOfCyclicTables(t *testing.T) {
-	for _, mode := range testimage.TableModes() {
+	for _, i := range []int{0, 1, 8, 13} {
+		mode := testimage.TableModes()[i]
 		m := newMachine(mode)
 		m.tell("7.0", "place", true)
 		page := make([]byte, 1<<mode.PageShift)
@@ -269,7 +270,7 @@ func TestBootOfCyclicTables(t *testing.T) {
 func TestBootHeedsItsContext(t *testing.T) {
 	m := newMachine(testimage.TableModes()[0])
 	m.tell("new", "base", true)
-	for n := range 200 {
+	for n := 0; n < 200; n += 7 {
 		ctx := &countdown{Context: t.Context(), left: n}
 		if _, err := find(ctx, m.space(t), &Hints{}, nil); err == nil {
 			return
