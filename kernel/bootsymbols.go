@@ -56,7 +56,7 @@ func (f *finder) tryKallsyms(k *kallsyms, s shape, root, base uint64, symbols ma
 		return f.over()
 	}
 	g := f.found
-	g.Machine, g.kallsyms, g.symbols = s.machine, k, symbols
+	g.Machine, g.Release, g.kallsyms, g.symbols = s.machine, f.release, k, symbols
 	if at, ok := symbols["vmcoreinfo_note"]; ok {
 		g.Info, g.InfoFrom = f.noteBySymbol(remora.Addr(at))
 	}
