@@ -77,7 +77,7 @@ func (f *finder) byInfo(info *VMCoreInfo, from string) {
 		f.no("VMCOREINFO or registers: there are none that tell of a machine")
 	}
 	if f.found != nil {
-		f.found.Machine, f.found.Info, f.found.InfoFrom = machine, info, from
+		f.found.Machine, f.found.Info, f.found.InfoFrom, f.found.Release = machine, info, from, info.Release()
 	}
 	f.info, f.from = nil, ""
 }

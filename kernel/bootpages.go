@@ -45,7 +45,7 @@ func (f *finder) byPages(k *kallsyms, found map[string]uint64) {
 		if e.Err != nil || base%notePage != 0 || !leads(f, tables, k.tokens-remora.Addr(base), k.tokens) {
 			return f.ctx.Err() == nil
 		}
-		if n := f.used(p.shape, p.at); n > most {
+		if n := f.used(p.shape, p.at) + p.format.Levels()<<20; n > most {
 			most, shaped = n, p.shape
 			best = attempt{root: uint64(p.at), base: base}
 		}

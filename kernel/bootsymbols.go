@@ -56,7 +56,7 @@ func (f *finder) tryKallsyms(k *kallsyms, s shape, root, base uint64, symbols ma
 		return f.over()
 	}
 	g := f.found
-	g.Machine, g.kallsyms, g.symbols = s.machine, k, symbols
+	g.Machine, g.Release, g.kallsyms, g.symbols = s.machine, f.release, k, symbols
 	if at, ok := symbols["vmcoreinfo_note"]; ok {
 		g.Info, g.InfoFrom = f.noteBySymbol(remora.Addr(at))
 	}
@@ -145,6 +145,9 @@ func (f *finder) byBanner(k *kallsyms, found map[string]uint64) {
 		n++
 		f.release = p.release
 		for _, s := range f.shapes() {
+			if !s.image.Contains(remora.Addr(found["_stext"])) {
+				continue // the tables of another machine may be read as these
+			}
 			if f.tryKallsyms(k, s, root+base, base, found, fmt.Sprintf("%s by kallsyms at %v, with the banner at %v", name, k.tokens, p.at)) {
 				return false
 			}
@@ -198,20 +201,27 @@ func (f *finder) shapes() (all []shape) {
 	return all
 }
 
-// maxRuns is how many runs of addresses are looked at for the kernel's image.
-const maxImageRuns = 1 << 18
+// What is looked at to find where an image is mapped. The image is mapped by huge pages, so
+// that its address is as far behind a multiple of imageAlign as its place in memory.
+const (
+	maxImageSteps = 1 << 14
+	maxImageRuns  = 1 << 16
+)
 
 // mappings gives the virtual addresses, where an image may be, that lead to a physical one.
 func (s shape) mappings(f *finder, tables *paging.Tables, pa remora.Addr) func(func(remora.Addr) bool) {
 	return func(yield func(remora.Addr) bool) {
-		at, last := s.image.Start, s.image.Last()
-		for n := 0; n < maxImageRuns && f.ctx.Err() == nil; n++ {
+		at, last := s.image.Start+pa%imageAlign, s.image.Last()
+		for n := 0; n < maxImageSteps && f.ctx.Err() == nil; n++ {
 			e := tables.Translate(f.ctx, at)
-			if e.Err == nil && pa-e.Phys < remora.Addr(e.Size) && !yield(e.Virt+(pa-e.Phys)) {
+			if e.Err == nil && e.Phys+(at-e.Virt) == pa && !yield(at) {
 				return
 			}
-			next := e.Virt + remora.Addr(e.Size)
-			if next <= at || next > last {
+			next := at + imageAlign
+			if end := e.Virt + remora.Addr(e.Size); e.Err != nil && end > next {
+				next = at + (end-at+imageAlign-1)&^(imageAlign-1)
+			}
+			if next <= at || next > last || e.Virt+remora.Addr(e.Size) == 0 {
 				return
 			}
 			at = next

@@ -30,7 +30,10 @@ type Crash struct {
 func (k *Kernel) Crash(ctx context.Context) (*Crash, error) {
 	c := &Crash{CPU: -1}
 	crashed := false
-	if at, ok := k.hints.VMCoreInfo.Value("CRASHTIME"); ok && at != 0 && at>>62 == 0 {
+	if _, err := k.Tables(ctx); err != nil {
+		return nil, err
+	}
+	if at, ok := k.VMCoreInfo().Value("CRASHTIME"); ok && at != 0 && at>>62 == 0 {
 		c.Time, crashed = time.Unix(int64(at), 0).UTC(), true
 	}
 	for _, name := range []string{"panic_cpu", "crashing_cpu"} {

@@ -11,9 +11,22 @@
 //
 // # Page tables
 //
-// FindTables looks for the page tables of the kernel. It believes no value by itself:
-// a root is taken when the tables below it map the kernel where the kernel says that it
-// is. When none is found the error, a *TablesError, lists all that was tried.
+// Kernel.Tables looks for the page tables of the kernel, in this order:
+//
+//   - by VMCOREINFO, where the image has it or a user gives it;
+//   - by CR3 of an x86-64 processor, and kallsyms in the image that its tables map;
+//   - by the note of VMCOREINFO at the beginning of a page of memory, of which all that is
+//     saved is read once, in parallel;
+//   - by kallsyms, whose tables are known by what they look like, in the same memory.
+//
+// It believes no value by itself: a root is taken when the tables below it map the kernel
+// where the kernel says that it is, and its release or its banner is there. When none is
+// found the error, a *TablesError, lists all that was tried.
+//
+// Where page tables are lost, addresses of the kernel's image and of the direct map are
+// translated by formula: Found.Linear says that the top one is, and Extent.Level is 0. The
+// image is believed to be where its release is; the direct map where the pointer to the
+// note of VMCOREINFO leads to it.
 //
 // # Symbols
 //
@@ -39,6 +52,7 @@
 //
 // # Limits
 //
-// x86-64, arm64 and riscv64. Without VMCOREINFO the page tables are found from the
-// registers of an x86-64 processor alone; memory is not searched.
+// x86-64, arm64 and riscv64. A kernel with neither VMCOREINFO nor registers is not found
+// without CONFIG_KALLSYMS, nor, since 7.0, without CONFIG_KALLSYMS_ALL. Memory that says of
+// itself no runs (remora.Mapper) is not searched.
 package kernel

@@ -61,6 +61,7 @@ type Found struct {
 
 	Info     *VMCoreInfo // nil: none was found
 	InfoFrom string
+	Release  string // of the kernel; empty if it is not known
 
 	kallsyms *kallsyms // nil: they were not looked for
 	symbols  map[string]uint64

@@ -35,7 +35,7 @@ func (k *Kernel) initTask(ctx context.Context, f *taskFields) (remora.Addr, erro
 
 // stext gives the address of the beginning of the kernel's text.
 func (k *Kernel) stext(ctx context.Context) (remora.Addr, error) {
-	if at, ok := k.hints.VMCoreInfo.Symbol("_stext"); ok {
+	if at, ok := k.VMCoreInfo().Symbol("_stext"); ok {
 		return at, nil
 	}
 	return k.symbol(ctx, "_stext")

@@ -19,16 +19,11 @@ func (k *kallsymsScan) open(ctx context.Context, phys remora.Space) (*kallsyms, 
 		offsets, base remora.Addr // base 0: none
 		encoding      encoding
 	}
-	places := []place{
-		{up(behind, 8), up(up(behind, 8)+size, 8), encBase},
-		{up(behind, 4), 0, encPlace},
-	}
+	places := []place{{up(behind, 8), up(up(behind, 8)+size, 8), encBase}}
 	for _, back := range []remora.Addr{8, 4} { // of the number of symbols
-		number := k.names - back
-		places = append(places,
-			place{number - 8 - up(size, 8), number - 8, encBase},
-			place{number - 2*size, 0, encAbsolute})
+		places = append(places, place{k.names - back - 8 - up(size, 8), k.names - back - 8, encBase})
 	}
+	places = append(places, place{up(behind, 4), 0, encPlace}, place{k.names - 8 - 2*size, 0, encAbsolute}, place{k.names - 4 - 2*size, 0, encAbsolute})
 	for _, p := range places {
 		at := k.kallsymsAt
 		at.offsets, at.place, at.encoding = p.offsets, uint64(p.offsets), p.encoding
@@ -65,7 +60,8 @@ func negative(table []byte) bool {
 	return n > len(table)/8
 }
 
-// rises says whether the addresses do, all but a few, and are not all alike.
+// rises says whether the addresses do, all but a few, and are not all alike, or alike with
+// encPlace.
 func (s *kallsyms) rises(table []byte) bool {
 	size := uint64(s.encoding.size())
 	rise, other := uint64(0), uint64(0)
@@ -75,7 +71,7 @@ func (s *kallsyms) rises(table []byte) bool {
 		if a >= last {
 			rise++
 		}
-		if a != last {
+		if a != last && (s.encoding != encPlace || a != last+4) {
 			other++
 		}
 		last = a

@@ -129,12 +129,19 @@ func windowBefore(ctx context.Context, phys remora.Space, end remora.Addr, size 
 	size = min(size, uint64(end))
 	w := window{end, nil}
 	buf := make([]byte, size)
-	const piece = 256 << 10
-	for size > 0 && ctx.Err() == nil {
+	const most, page = 256 << 10, 4096
+	for piece := uint64(most); size > 0 && ctx.Err() == nil; {
 		n := min(size, piece)
+		if piece == page { // the page before
+			n = min(size, (uint64(w.at)-1)%page+1)
+		}
 		part := windowAt(ctx, phys, w.at-remora.Addr(n), n)
 		if uint64(len(part.b)) < n {
-			break
+			if piece == page {
+				break
+			}
+			piece = page
+			continue
 		}
 		size -= n
 		copy(buf[size:], part.b)
@@ -203,8 +210,8 @@ func markers(b []byte, phase, size int) func(func([2]int) bool) {
 func (k *kallsymsScan) namesBefore(w window, start, end, size int) bool {
 	last := int(binary.LittleEndian.Uint32(w.b[end-size:]))
 	marks := (end - start) / size
-	for at := (start - last - 2) &^ 3; at >= 8 && at >= start-last-maxStep-16; at -= 4 {
-		for _, back := range []int{4, 8} {
+	for at := (start - last - 2) &^ 3; at >= 4 && at >= start-last-maxStep-16; at -= 4 {
+		for back := 4; back <= min(8, at); back += 4 {
 			n := int(binary.LittleEndian.Uint32(w.b[at-back:]))
 			if n < minSymbols || n > maxKallsyms || (n+perMarker-1)/perMarker != marks {
 				continue

@@ -81,6 +81,14 @@ func (k *Kernel) VMCoreInfo() *VMCoreInfo {
 	return k.hints.VMCoreInfo
 }
 
+// release is that of the kernel, as VMCOREINFO has it or its banner; "" where it is not known.
+func (k *Kernel) release() string {
+	if k.view.Load() != nil {
+		return k.found.Release
+	}
+	return k.hints.VMCoreInfo.Release()
+}
+
 // Tables finds the page tables, once. The end of a context is not kept as an answer.
 func (k *Kernel) Tables(ctx context.Context) (*Found, error) {
 	_, err := k.open(ctx)

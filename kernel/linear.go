@@ -51,7 +51,7 @@ func (f *finder) byFormula(info *VMCoreInfo) {
 			continue
 		}
 		f.found = &Found{Machine: machine, Format: formats[0], Root: remora.Addr(root + b.N), How: b.From, Checked: checked,
-			Image: true, ImageBase: b.N, Linear: true, Info: info, InfoFrom: f.h.InfoFrom}
+			Image: true, ImageBase: b.N, Linear: true, Info: info, InfoFrom: f.h.InfoFrom, Release: info.Release()}
 		return
 	}
 }

@@ -44,8 +44,14 @@ const (
 	arm64Numbered   = 31 // registers in pt_regs.regs
 )
 
-// Machine is what the kernel runs on.
-func (k *Kernel) Machine() elf.Machine { return k.hints.machine(k.VMCoreInfo()) }
+// Machine is what the kernel runs on. Where neither the image nor VMCOREINFO says it, Tables
+// finds it.
+func (k *Kernel) Machine() elf.Machine {
+	if k.view.Load() != nil {
+		return k.found.Machine
+	}
+	return k.hints.machine(k.hints.VMCoreInfo)
+}
 
 // frameFieldsOf finds the members.
 func (k *Kernel) frameFieldsOf(ctx context.Context) (*frameFields, error) {
@@ -54,7 +60,7 @@ func (k *Kernel) frameFieldsOf(ctx context.Context) (*frameFields, error) {
 		if err != nil {
 			return nil, err
 		}
-		f := &frameFields{machine: k.hints.machine(k.VMCoreInfo())}
+		f := &frameFields{machine: k.Machine()}
 		var list, extra string
 		switch f.machine {
 		case elf.EM_X86_64:

@@ -41,6 +41,7 @@ func (f *finder) says(base uint64) (checked []string, why string) {
 			if !ok || release != "" && version != release {
 				return nil, fmt.Sprintf("linux_banner at %v is %s", va, strconv.Quote(shorten(text)))
 			}
+			f.release = version
 			checked = append(checked, "linux_banner names "+version)
 		}
 	}

@@ -165,7 +165,7 @@ func (s *symbolFile) verify(ctx context.Context) error {
 	case got == "" && err != nil:
 		return fmt.Errorf("%s: it cannot be told whether that is the kernel in the image: linux_banner: %w", s.path, err)
 	}
-	want := "Linux version " + s.k.VMCoreInfo().Release()
+	want := bannerStart + s.k.release()
 	var own [most]byte
 	if n := s.f.Read(own[:], at-remora.Addr(s.slide)); n > 0 {
 		text, _, _ := bytes.Cut(own[:n], []byte{0})

@@ -231,21 +231,3 @@ func (f *finder) riscvFormats() (all []*paging.Format) {
 	}
 	return all
 }
-
-// mapped counts the bytes of r that the tables map.
-func mapped(ctx context.Context, t remora.Translator, r remora.Range) (n uint64) {
-	for a := r.Start; ; {
-		e := t.Translate(ctx, a)
-		if e.Size == 0 || ctx.Err() != nil {
-			return n
-		}
-		part := remora.Range{Start: e.Virt, Size: e.Size}.Intersect(remora.Range{Start: a, Size: uint64(r.Last()-a) + 1})
-		if e.Err == nil {
-			n += part.Size
-		}
-		if part.Last() >= r.Last() {
-			return n
-		}
-		a = part.Last() + 1
-	}
-}

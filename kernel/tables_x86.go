@@ -128,13 +128,16 @@ func (f *finder) x86CR3(formats []*paging.Format) {
 	}
 }
 
-// weigh counts how much of the kernel's image the tables map.
+// weigh counts how much of the kernel's image the tables map. An image is in one piece.
 func (f *finder) weigh(format *paging.Format, root uint64, from string) (uint64, Found) {
 	tables := paging.NewTables(f.phys, format, remora.Addr(root), f.use)
-	n := mapped(f.ctx, tables, remora.Range{Start: x86Image, Size: x86ImageSize})
-	if n < x86Least {
-		f.no("root %s (%s; %v): %d bytes of the kernel's image are mapped", hex(root), from, format, n)
+	s := shape{elf.EM_X86_64, format, 0, remora.Range{Start: x86Image, Size: x86ImageSize}}
+	first, image := s.firstPiece(f, tables)
+	if image.Size < x86Least || image.Size > maxImage {
+		f.no("root %s (%s; %v): %d bytes of the kernel's image are mapped in one piece", hex(root), from, format, image.Size)
+		return 0, Found{}
 	}
-	return n, Found{Format: format, Root: remora.Addr(root), Machine: elf.EM_X86_64, How: from, Checked: []string{
-		fmt.Sprintf("%d KiB are mapped where the kernel's image is", n>>10), "the lower half is that of the task that ran"}}
+	return image.Size, Found{Format: format, Root: remora.Addr(root), Machine: elf.EM_X86_64, How: from,
+		Image: true, ImageBase: uint64(image.Start) - uint64(first), Checked: []string{
+			fmt.Sprintf("%d KiB are mapped in one piece where the kernel's image is", image.Size>>10), "the lower half is that of the task that ran"}}
 }

@@ -54,7 +54,7 @@ func (l *vmaLister) heap(start, end uint64) bool {
 
 // before says whether the kernel is known to be older than a version.
 func (k *Kernel) before(major, minor int) bool {
-	v := k.hints.VMCoreInfo.Version()
+	v := versionOf(k.release())
 	return v != (paging.Version{}) && (v.Major < major || v.Major == major && v.Minor < minor)
 }
 

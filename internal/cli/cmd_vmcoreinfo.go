@@ -48,7 +48,13 @@ func runVmcoreinfo(ctx context.Context, env *Env, args []string, o *target.Optio
 		return nil, err
 	}
 	defer k.Close()
+	if k.VMCoreInfo() == nil { // it may be found with the kernel
+		_, _ = k.Tables(ctx)
+	}
 	info := k.VMCoreInfo()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if info == nil {
 		return nil, fmt.Errorf("%s has no VMCOREINFO: %w", args[0], errors.ErrUnsupported)
 	}
