@@ -34,6 +34,8 @@ func (k *Kernel) Facts(ctx context.Context) ([]remora.Fact, error) {
 	}
 	tasks, err := k.countTasks(ctx)
 	add("tasks", tasks, err)
+	ran, err := k.whatRan(ctx)
+	add("running", ran, err)
 	taint, err := k.Taint(ctx)
 	value := taint.String()
 	if taint != 0 {
@@ -47,7 +49,7 @@ func (k *Kernel) Facts(ctx context.Context) ([]remora.Fact, error) {
 	return facts, ctx.Err()
 }
 
-// countTasks says how many processes there are, and what the processors ran.
+// countTasks says how many processes there are.
 func (k *Kernel) countTasks(ctx context.Context) (string, error) {
 	processes, kernels := 0, 0
 	var trouble error
@@ -68,14 +70,38 @@ func (k *Kernel) countTasks(ctx context.Context) (string, error) {
 	if trouble != nil {
 		text += "; not all: " + trouble.Error()
 	}
+	return text, nil
+}
+
+// mostRunning is how many processors are told of one by one.
+const mostRunning = 8
+
+// whatRan says what the processors ran.
+func (k *Kernel) whatRan(ctx context.Context) (string, error) {
 	all, err := k.Processors(ctx)
-	if err != nil {
-		return text, nil // of which the next reader of processors hears
+	if len(all) == 0 {
+		return "", orNone(err)
 	}
+	online, idle := 0, 0
+	var ran []string
 	for _, p := range all {
-		if t, err := k.TaskAt(ctx, p.Current); err == nil && p.Online {
-			text += fmt.Sprintf("; processor %d ran %d (%s)", p.ID, t.PID, t.Comm)
+		if !p.Online {
+			continue
 		}
+		if online++; p.Current == p.Idle {
+			idle++
+		} else if t, err := k.TaskAt(ctx, p.Current); err != nil {
+			ran = append(ran, fmt.Sprintf("%d ran what is at %v", p.ID, p.Current))
+		} else {
+			ran = append(ran, fmt.Sprintf("%d ran %d (%s)", p.ID, t.PID, t.Comm))
+		}
+	}
+	if n := len(ran) - mostRunning; n > 0 {
+		ran = append(ran[:mostRunning], fmt.Sprintf("%d more ran others", n))
+	}
+	text := strings.Join(append([]string{fmt.Sprintf("%d processors, %d idle", online, idle)}, ran...), "; ")
+	if err != nil {
+		text += "; not all: " + err.Error()
 	}
 	return text, nil
 }

@@ -48,6 +48,7 @@ var (
 	_ remora.Translator = (*Kernel)(nil)
 	_ remora.Explainer  = (*Kernel)(nil)
 	_ remora.Mapper     = (*Kernel)(nil)
+	_ remora.Container  = (*Kernel)(nil)
 	_ remora.Symbolizer = (*Kernel)(nil)
 	_ xfer.Mover        = lacking{}
 )

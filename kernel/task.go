@@ -153,6 +153,24 @@ func (k *Kernel) TaskAt(ctx context.Context, a remora.Addr) (*Task, error) {
 	return t, tr.fill([]*Task{t})
 }
 
+// Children lists the processes that have memory of their own, by their numbers.
+func (k *Kernel) Children(ctx context.Context) iter.Seq2[remora.Child, error] {
+	return func(yield func(remora.Child, error) bool) {
+		for t, err := range k.Tasks(ctx) {
+			switch {
+			case err != nil:
+				if !yield(remora.Child{}, err) {
+					return
+				}
+			case t.MM != 0 && !t.KernelThread():
+				if !yield(remora.Child{ID: int64(t.PID), Name: t.Comm}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // NoTaskError says that a kernel has no thread of a number.
 type NoTaskError struct {
 	Name string // of the kernel

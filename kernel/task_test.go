@@ -46,6 +46,27 @@ func TestTasks(t *testing.T) {
 	}
 }
 
+func TestChildren(t *testing.T) {
+	w := newTaskWorld(t)
+	w.put(taskAt(first), w.w.mm, uint64(worldNodes))
+	w.put(taskAt(second), w.w.mm, uint64(worldNodes)) // a kernel thread that borrows
+	w.put(taskAt(third), w.w.mm, uint64(worldNodes))
+	w.lose(worldQueues + 0x1000) // which is told of, and of no matter
+	var got []remora.Child
+	var bad error
+	for c, err := range w.k.Children(t.Context()) {
+		if bad = errors.Join(bad, err); err == nil {
+			got = append(got, c)
+		}
+	}
+	if diff := cmp.Diff([]remora.Child{{ID: 1, Name: "init"}, {ID: 300, Name: "a\xff\x1b name"}}, got); diff != "" || !errors.Is(bad, remora.ErrNotSaved) {
+		t.Errorf("%v: %s", bad, diff)
+	}
+	for range w.k.Children(t.Context()) {
+		break
+	}
+}
+
 func TestTasksBroken(t *testing.T) {
 	all := []int{0, 0, 1, 2, 300}
 	for _, x := range []struct {
