@@ -25,7 +25,7 @@ const (
 // swapHeap is memory with a swap area of type 3 and 4096 pages, and some struct pages.
 func swapHeap(t testing.TB) (*heap, *swapKnown) {
 	h := newHeap(t, 1<<16)
-	s := &swapKnown{frames: &pageFrames{base: swapPagesAt, size: sizeofPage, shift: 12, limit: 512,
+	s := &swapKnown{phys: h.space, frames: &pageFrames{base: swapPagesAt, size: sizeofPage, shift: 12, limit: 512,
 		mapping: atByte(24, 8), index: atByte(32, 8), private: atByte(40, 8), bytes: 48}}
 	s.f = swapFields{pages: atByte(8, 8), xarray: xarrayLayout(), sizeofSpace: 64, sizeofXarray: 16}
 	s.areas[3] = swapArea{SwapArea: SwapArea{Type: 3, Pages: 1 << 20}, used: true}
