@@ -6,13 +6,15 @@ package kernel
 
 import (
 	"bytes"
+	"context"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/internal/vmlab/witness"
-	"github.com/remora-go/remora/vmcore"
+	"github.com/remora-go/remora/internal/xfer"
 )
 
 // TestRealSwapFile reads what the witness had swapped out with a copy of the swap area: in
@@ -24,18 +26,12 @@ func TestRealSwapFile(t *testing.T) {
 }
 
 func testSwapFile(t *testing.T, lab *vmlab.Lab) {
-	img, err := vmcore.Open(lab.Dump(vmlab.ELF), nil)
-	if err != nil {
-		t.Fatal(err)
+	img := openRAM(t, lab)
+	var text strings.Builder
+	for key, value := range lab.Truth().VMCOREINFO() {
+		text.WriteString(key + "=" + value + "\n")
 	}
-	defer img.Close()
-	h := &Hints{Machine: img.Meta().Machine}
-	if text := img.Meta().VMCoreInfo; text != nil {
-		h.VMCoreInfo = ParseVMCoreInfo(text)
-	}
-	for _, c := range img.Meta().CPUs {
-		h.CPUs = append(h.CPUs, CPU{Name: "CPU", Index: c.Index, Regs: c.Regs})
-	}
+	h := &Hints{VMCoreInfo: ParseVMCoreInfo([]byte(text.String()))}
 	k := New(img, "lab", h)
 	defer k.Close()
 	f, err := os.Open(lab.Dump(vmlab.Swap))
@@ -101,6 +97,39 @@ func testSwapFile(t *testing.T, lab *vmlab.Lab) {
 }
 
 const witnessPage = 4096
+
+// guestRAM is the memory that a guest had, as a Space.
+type guestRAM struct {
+	file *os.File
+	runs []vmlab.Segment
+}
+
+func openRAM(t *testing.T, lab *vmlab.Lab) *guestRAM {
+	f, err := os.Open(lab.Dump(vmlab.RAM))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return &guestRAM{f, lab.About.RAM}
+}
+
+func (r *guestRAM) Info() remora.Info {
+	return remora.Info{Name: "ram", Ops: remora.StopAtFault | remora.Force | remora.Resident, PtrSize: 8, Granule: 4096, Last: remora.MaxAddr}
+}
+
+func (r *guestRAM) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	return xfer.Each(ctx, op, segs, r)
+}
+
+// Move reads memory.
+func (r *guestRAM) Move(_ context.Context, _ remora.Op, a remora.Addr, buf []byte) (int, error) {
+	for _, s := range r.runs {
+		if uint64(a) >= s.Start && uint64(a) < s.End {
+			return r.file.ReadAt(buf[:min(uint64(len(buf)), s.End-uint64(a))], int64(s.Offset+uint64(a)-s.Start))
+		}
+	}
+	return 0, remora.ErrHole
+}
 
 // forgetful has the process believe that nothing is in the swap cache: what would tell is
 // looked for in the kernel's page of zeros.
