@@ -102,7 +102,7 @@ func (v vmemmap) String() string {
 
 // vmemmaps gives what there is to try, in the order of its worth.
 func (k *Kernel) vmemmaps(ctx context.Context, f *pageFrames) (all []vmemmap) {
-	info := k.hints.VMCoreInfo
+	info := k.VMCoreInfo()
 	if v, ok := info.Symbol("vmemmap"); ok { // the value, 6.12 on arm64
 		all = append(all, vmemmap{base: v, how: "SYMBOL(vmemmap)"})
 	}
@@ -164,7 +164,7 @@ type sections struct {
 // findSections takes it from VMCOREINFO, or from symbols and types: what these do not tell
 // is the size of a section (SECTION_SIZE_BITS), which all kernels of a machine share.
 func (k *Kernel) findSections(ctx context.Context, shift uint) (s sections, err error) {
-	info := k.hints.VMCoreInfo
+	info := k.VMCoreInfo()
 	roots, ok := info.Symbol("mem_section") // the value of the pointer
 	size, okSize := info.Value("SIZE(mem_section)")
 	off, okOff := info.Value("OFFSET(mem_section.section_mem_map)")

@@ -54,7 +54,7 @@ func (k *Kernel) frameFieldsOf(ctx context.Context) (*frameFields, error) {
 		if err != nil {
 			return nil, err
 		}
-		f := &frameFields{machine: k.hints.machine(k.VMCoreInfo())}
+		f := &frameFields{machine: k.Machine()}
 		var list, extra string
 		switch f.machine {
 		case elf.EM_X86_64:
