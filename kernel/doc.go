@@ -50,9 +50,28 @@
 // memory and symbols, and no tasks. Members that were renamed are in one table,
 // alternatives.
 //
+// # Processes
+//
+// Process gives the user memory of a process, as a Target. A page is looked for in the
+// order in which the kernel itself would: page tables, swap cache, what was swapped out as
+// zeros, zswap and zram, the copy of a swap area that ProcessOptions give, the page cache of
+// the mapped file. No byte comes from such a copy where memory knows better, and none at
+// all where it cannot be told whether it does. The exception is a page of the swap cache
+// that was left out of the image: where its flags say that the area has the same, it is
+// read there. What was never touched of an anonymous mapping is zeros.
+//
+// VMAs are what /proc/PID/maps lists. Threads have the registers of user mode: those of the
+// processor that one ran on, or what it left on its kernel stack; floating point is not
+// looked for. What cannot be read says why: its cause is that of the page, and Explain adds
+// where the page would be.
+//
 // # Limits
 //
 // x86-64, arm64 and riscv64. A kernel with neither VMCOREINFO nor registers is not found
 // without CONFIG_KALLSYMS, nor, since 7.0, without CONFIG_KALLSYMS_ALL. Memory that says of
 // itself no runs (remora.Mapper) is not searched.
+//
+// Pages in zswap and zram are named, and not unpacked. Swap needs the kernel's symbols of
+// data (CONFIG_KALLSYMS_ALL). A page that the page tables do not have is never written,
+// but for one of a file that is shared: the kernel would have to make one.
 package kernel

@@ -214,6 +214,9 @@ func (t *pager) swapped(ctx context.Context, e remora.Extent, area int, off uint
 	if p.err != nil {
 		return t.fail(e, at, p.err)
 	}
+	if state == swapLeft && t.files[area] == nil {
+		state = swapCached
+	}
 	switch state {
 	case swapCached:
 		at.where = inSwapCache

@@ -204,6 +204,7 @@ func (v *village) process(swap bool) *Process {
 	}
 	answered(&v.k.processAnswers.page, v.frames())
 	if v.swap != nil {
+		v.swap.phys = v.phys
 		answered(&v.k.processAnswers.swap, v.swap)
 	}
 	files := new([swapTypes]*swapSpace)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/btf"
 )
 
 // SwapArea is a swap area of the kernel.
@@ -56,9 +58,42 @@ type swapFields struct {
 
 // swapKnown is what there is to know of swap before a page is looked for.
 type swapKnown struct {
-	f      swapFields
-	frames *pageFrames
-	areas  [swapTypes]swapArea
+	f       swapFields
+	frames  *pageFrames
+	phys    remora.Space
+	areas   [swapTypes]swapArea
+	written pageFlags // of a page that is in the area as it is in memory
+}
+
+// pageFlags are flags of a struct page.
+type pageFlags struct {
+	at            field
+	with, without uint64
+}
+
+// find finds the numbers of the flags. Where they are not known at stays empty.
+func (f *pageFlags) find(ctx context.Context, t *Types) error {
+	bit := map[string]uint64{}
+	for d, err := range t.BTF().Named(ctx, "pageflags", btf.Enum, btf.Enum64) {
+		if err != nil {
+			return err
+		}
+		values, err := t.BTF().Values(ctx, d)
+		if err != nil {
+			return err
+		}
+		for _, v := range values {
+			if v.N < 64 {
+				bit[v.Name] = 1 << v.N
+			}
+		}
+	}
+	f.with = bit["PG_uptodate"] | bit["PG_swapcache"]
+	f.without = bit["PG_dirty"] | bit["PG_writeback"]
+	if bits.OnesCount64(f.with) != 2 || bits.OnesCount64(f.without) != 2 {
+		return nil
+	}
+	return t.fields(ctx, wanted{into: &f.at, member: "page.flags", optional: true})
 }
 
 // swapArea is one area, and where its pages are noted.
@@ -88,8 +123,8 @@ func (k *Kernel) findSwap(ctx context.Context) (*swapKnown, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &swapKnown{frames: frames}
-	if err := s.f.find(ctx, t); err != nil {
+	s := &swapKnown{frames: frames, phys: k.phys}
+	if err := errors.Join(s.f.find(ctx, t), s.written.find(ctx, t)); err != nil {
 		return nil, fmt.Errorf("swap: %w", err)
 	}
 	info, err := k.symbol(ctx, "swap_info")

@@ -2,7 +2,11 @@
 
 package kernel
 
-import "github.com/remora-go/remora"
+import (
+	"errors"
+
+	"github.com/remora-go/remora"
+)
 
 // swapState is where a page is that page tables have as swapped out.
 type swapState uint8
@@ -10,6 +14,7 @@ type swapState uint8
 const (
 	swapUnknown swapState = iota // see the error
 	swapCached                   // still, or again, in memory
+	swapLeft                     // the same, but the image does not have it, and the area does
 	swapZero                     // zeros, which were never written
 	swapZswap                    // packed, in memory
 	swapZram                     // packed, in memory, in the area itself
@@ -33,32 +38,37 @@ func swapEntry(v uint64) (area int, off uint64) {
 
 // find says where a page of an area is, in the order in which the kernel itself looks
 // (do_swap_page in mm/memory.c, swap_read_folio in mm/page_io.c): memory knows better
-// than the area, which may never have been written. phys is for swapCached.
+// than the area, which may never have been written. phys is for swapCached and swapLeft.
 func (s *swapKnown) find(p *peek, area int, off uint64) (state swapState, phys remora.Addr) {
 	if area >= swapTypes || !s.areas[area].used || off == 0 || off >= s.areas[area].Pages {
 		p.err = remora.ErrCorrupt
 		return swapUnknown, 0
 	}
 	a := &s.areas[area]
-	var zero bool
+	var page remora.Addr
 	if s.f.table.has() {
-		state, phys = s.inTable(p, a, off)
+		state, page, phys = s.inTable(p, a, off)
 	} else {
-		state, phys = s.inSpaces(p, a, off)
+		state, page, phys = s.inSpaces(p, a, off)
 	}
+	kept := state == swapCached
 	switch {
 	case p.err != nil:
 		return swapUnknown, 0
-	case state != swapOut:
+	case state == swapZero || kept && !(s.clean(p, page) && s.leftOut(p, phys)):
 		return state, phys
 	}
-	if zero = s.zeroed(p, a, off); zero && p.err == nil {
+	if s.zeroed(p, a, off) && p.err == nil {
 		return swapZero, 0
 	}
 	packed := s.packed(p, a, off)
 	switch {
 	case p.err != nil:
 		return swapUnknown, 0
+	case kept && (packed || a.InRAM):
+		return swapCached, phys
+	case kept:
+		return swapLeft, phys
 	case packed:
 		return swapZswap, 0
 	case a.InRAM:
@@ -67,13 +77,34 @@ func (s *swapKnown) find(p *peek, area int, off uint64) (state swapState, phys r
 	return swapOut, 0
 }
 
+// clean says whether a page of the swap cache is as it is in the area: it was written there,
+// and not changed since.
+func (s *swapKnown) clean(p *peek, page remora.Addr) bool {
+	f := &s.written
+	if !f.at.has() {
+		return false
+	}
+	flags := p.uint(page, f.at)
+	return p.err == nil && flags&f.with == f.with && flags&f.without == 0
+}
+
+// leftOut says whether a page was left out of the image.
+func (s *swapKnown) leftOut(p *peek, phys remora.Addr) bool {
+	l := looks.Get().(*look)
+	l.seg[0] = remora.Seg{Addr: phys, Buf: l.byte[:]}
+	_, _ = s.phys.Transfer(p.ctx, remora.Read, l.seg[:]) // it is in the segment
+	out := errors.Is(l.seg[0].Err, remora.ErrNotSaved)
+	looks.Put(l)
+	return out
+}
+
 // inSpaces looks in the swap cache of kernels up to 6.17: address spaces for 64 MiB each.
 // Their indices are the whole offset before 6.11, and what is left of it after: only one
 // of them can be there.
-func (s *swapKnown) inSpaces(p *peek, a *swapArea, off uint64) (swapState, remora.Addr) {
+func (s *swapKnown) inSpaces(p *peek, a *swapArea, off uint64) (swapState, remora.Addr, remora.Addr) {
 	if a.spaces == 0 {
 		p.err = remora.ErrCorrupt
-		return swapUnknown, 0
+		return swapUnknown, 0, 0
 	}
 	pages := a.spaces + remora.Addr(off>>swapSpaceShift*s.f.sizeofSpace+s.f.pages.off)
 	entry, _ := s.f.xarray.find(p, pages, off)
@@ -81,24 +112,24 @@ func (s *swapKnown) inSpaces(p *peek, a *swapArea, off uint64) (swapState, remor
 		entry, _ = s.f.xarray.find(p, pages, masked)
 	}
 	if p.err != nil || entry == 0 || entry&1 != 0 { // a value is the shadow of what was there
-		return swapOut, 0
+		return swapOut, 0, 0
 	}
 	return s.cached(p, a, remora.Addr(entry), off)
 }
 
 // cached gives the memory of a page of an area, which is in the folio of a struct page.
-func (s *swapKnown) cached(p *peek, a *swapArea, page remora.Addr, off uint64) (swapState, remora.Addr) {
+func (s *swapKnown) cached(p *peek, a *swapArea, page remora.Addr, off uint64) (swapState, remora.Addr, remora.Addr) {
 	_, _, private := s.frames.head(p, page)
 	area, first := swapEntry(private)
 	phys, ok := s.frames.phys(page, off-first)
 	if p.err == nil && (!ok || area != a.Type || off-first >= swapFolio) {
 		p.err = remora.ErrCorrupt
 	}
-	return swapCached, phys
+	return swapCached, page, phys
 }
 
 // inTable looks in the swap table that kernels have from 6.18 on.
-func (s *swapKnown) inTable(p *peek, a *swapArea, off uint64) (swapState, remora.Addr) {
+func (s *swapKnown) inTable(p *peek, a *swapArea, off uint64) (swapState, remora.Addr, remora.Addr) {
 	ci := a.cluster + remora.Addr(off/s.f.perCluster*s.f.sizeofCluster)
 	i := off % s.f.perCluster
 	table := remora.Addr(p.uint(ci, s.f.table))
@@ -108,37 +139,44 @@ func (s *swapKnown) inTable(p *peek, a *swapArea, off uint64) (swapState, remora
 	v := p.word(table + remora.Addr(8*i))
 	switch {
 	case p.err != nil:
-		return swapUnknown, 0
+		return swapUnknown, 0, 0
 	case v == 0:
 		return s.free(p, a)
 	case v >= swapBad:
 		p.err = remora.ErrCorrupt
-		return swapUnknown, 0
+		return swapUnknown, 0, 0
 	case v&1 != 0: // a shadow
-		if s.f.swapMap.has() || s.f.zeromap.has() || s.f.zeroBits.has() {
-			break // bit 59 is a part of it
-		}
-		if v&swapZeroFlag != 0 {
-			return swapZero, 0
+		if s.flagged() && v&swapZeroFlag != 0 {
+			return swapZero, 0, 0
 		}
 	case v&3 == 2: // a frame number, from 7.0 on
 		page := s.frames.page(v &^ swapCountMask >> 2)
-		return s.cached(p, a, page, off)
+		state, _, phys := s.cached(p, a, page, off)
+		if s.flagged() && v&swapZeroFlag != 0 && s.leftOut(p, phys) {
+			return swapZero, 0, 0
+		}
+		return state, page, phys
 	case v&7 == 0: // a pointer
 		return s.cached(p, a, remora.Addr(v), off)
 	default:
 		p.err = remora.ErrCorrupt
 	}
-	return swapOut, 0
+	return swapOut, 0, 0
+}
+
+// flagged says whether a bit of the entries tells that a page is of zeros. Before, it was a
+// part of the shadow.
+func (s *swapKnown) flagged() bool {
+	return !s.f.swapMap.has() && !s.f.zeromap.has() && !s.f.zeroBits.has()
 }
 
 // free is what a slot says that has nothing: that the page is in the area, where another
 // map counts its users, else nonsense.
-func (s *swapKnown) free(p *peek, a *swapArea) (swapState, remora.Addr) {
+func (s *swapKnown) free(p *peek, a *swapArea) (swapState, remora.Addr, remora.Addr) {
 	if !a.mapped && p.err == nil {
 		p.err = remora.ErrCorrupt
 	}
-	return swapOut, 0
+	return swapOut, 0, 0
 }
 
 // zeroed says whether a page was all zeros when it was swapped out, which is noted and not

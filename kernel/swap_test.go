@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/memtest"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 // swapHeap is memory with a swap area of type 3 and 4096 pages, and some struct pages.
 func swapHeap(t testing.TB) (*heap, *swapKnown) {
 	h := newHeap(t, 1<<16)
-	s := &swapKnown{frames: &pageFrames{base: swapPagesAt, size: sizeofPage, shift: 12, limit: 512,
+	s := &swapKnown{phys: h.space, frames: &pageFrames{base: swapPagesAt, size: sizeofPage, shift: 12, limit: 512,
 		mapping: atByte(24, 8), index: atByte(32, 8), private: atByte(40, 8), bytes: 48}}
 	s.f = swapFields{pages: atByte(8, 8), xarray: xarrayLayout(), sizeofSpace: 64, sizeofXarray: 16}
 	s.areas[3] = swapArea{SwapArea: SwapArea{Type: 3, Pages: 1 << 20}, used: true}
@@ -142,6 +143,40 @@ func TestSwapSpaces(t *testing.T) {
 	a.InRAM = true
 	if got := h.find(s, 3, 8); got != (found{state: swapZram}) {
 		t.Errorf("zram: %+v", got)
+	}
+}
+
+// A page of the swap cache that was left out of the image is where the area has the same.
+func TestSwapCacheThatWasLeftOut(t *testing.T) {
+	h, s := swapHeap(t)
+	a := &s.areas[3]
+	a.spaces, a.zeros, a.zswap = swapSpaceAt, swapZeroAt, swapZswapAt
+	const uptodate, cached, dirty, writeback = 1, 2, 4, 8
+	s.written = pageFlags{atByte(0, 8), uptodate | cached, dirty | writeback}
+	slots := map[int]uint64{}
+	for i, flags := range []uint64{uptodate | cached, uptodate | cached, uptodate | cached | dirty, uptodate | cached | writeback, uptodate, uptodate | cached} {
+		slots[i+1] = h.folio(uint64(9+i), 3, uint64(i+1))
+		h.words(swapPagesAt+uint64(9+i)*sizeofPage, flags)
+	}
+	h.words(swapSpaceAt+8+8, h.xnode(heapBase+0x1000, 0, slots))
+	h.words(swapZeroAt, 1<<2)
+	h.words(swapZswapAt+8, h.xnode(heapBase+0x1800, 0, map[int]uint64{6: heapBase}))
+	phys := memtest.NewSparse(nil)
+	if err := phys.Map(remora.Range{Size: 1 << 20}, memtest.MapOptions{Perm: remora.PermRead}); err != nil {
+		t.Fatal(err)
+	}
+	s.phys = phys
+	for _, saved := range []bool{true, false} {
+		for off, left := range map[uint64]swapState{1: swapLeft, 2: swapZero, 3: swapCached, 4: swapCached, 5: swapCached, 6: swapCached} {
+			cause := remora.ErrNotSaved
+			if saved {
+				cause, left = 0, swapCached
+			}
+			phys.Inject(remora.Addr(8+off)<<12, remora.Read, cause)
+			if got := h.find(s, 3, off); got.state != left || got.err != nil || got.state != swapZero && got.phys != remora.Addr(8+off)<<12 {
+				t.Errorf("page %d, saved %v: %+v, want %d", off, saved, got, left)
+			}
+		}
 	}
 }
 

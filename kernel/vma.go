@@ -67,7 +67,7 @@ type vmaFields struct {
 	maple mapleFields
 
 	tree, first                                          field // mm_struct
-	startBrk, brk, startStack                            field
+	startBrk, brk, startStack, context                   field
 	start, end, next, mm, flags, pgoff, file             field // vm_area_struct
 	ops, private, anonName, shared                       field
 	opsName, specialName, name                           field
@@ -106,6 +106,7 @@ func (f *vmaFields) wanted() []wanted {
 		{into: &f.startBrk, member: "mm_struct.start_brk"},
 		{into: &f.brk, member: "mm_struct.brk"},
 		{into: &f.startStack, member: "mm_struct.start_stack"},
+		{into: &f.context, member: "mm_struct.context.flags", optional: true},
 		{into: &f.start, member: "vm_area_struct.vm_start"},
 		{into: &f.end, member: "vm_area_struct.vm_end"},
 		{into: &f.next, member: "vm_area_struct.vm_next", optional: true},
@@ -151,6 +152,9 @@ func (k *Kernel) vmas(ctx context.Context, mm remora.Addr) ([]VMA, error) {
 		if !k.info.Live || try == tries || !errors.Is(err, errDead) && !errors.Is(err, remora.ErrCorrupt) {
 			break
 		}
+	}
+	if err == nil {
+		err = l.gate()
 	}
 	if err != nil {
 		err = fmt.Errorf("mappings of the mm at %v: %w", mm, err)
@@ -220,7 +224,7 @@ const vmaBatch = 128
 // readAll reads the structures, up to the first that makes no sense.
 func (l *vmaLister) readAll(at []remora.Addr) error {
 	size := l.f.sizeofVMA
-	l.list = slices.Grow(l.list, len(at))
+	l.list = slices.Grow(l.list, min(len(at), 1<<16)) // a VMA is believed once it was read
 	segs := make([]remora.Seg, min(len(at), vmaBatch))
 	buf := make([]byte, len(segs)*size)
 	for len(at) > 0 {
@@ -256,11 +260,7 @@ func (l *vmaLister) add(a remora.Addr, b []byte) error {
 	v.Range = remora.Range{Start: remora.Addr(start), Size: end - start}
 	v.Shared = v.Flags&vmMayShare != 0
 	v.ops = remora.Addr(f.ops.in(b))
-	for i, bit := range [...]VMAFlags{vmRead, vmWrite, vmExec} {
-		if v.Flags&bit != 0 {
-			v.Perm |= remora.Perm(1) << i
-		}
-	}
+	v.setPerm()
 	if file := remora.Addr(f.file.in(b)); file != 0 {
 		m, err := l.mappedFile(file)
 		if err != nil {
@@ -275,6 +275,15 @@ func (l *vmaLister) add(a remora.Addr, b []byte) error {
 	}
 	l.list = append(l.list, v)
 	return l.ctx.Err()
+}
+
+// setPerm sets the permissions by the flags.
+func (v *VMA) setPerm() {
+	for i, bit := range [...]VMAFlags{vmRead, vmWrite, vmExec} {
+		if v.Flags&bit != 0 {
+			v.Perm |= remora.Perm(1) << i
+		}
+	}
 }
 
 // pageShift is the size of a page as a power of two. The page tables must have been found.

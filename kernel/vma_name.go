@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"bytes"
+	"debug/elf"
 	"fmt"
 	"strings"
 
@@ -99,6 +100,40 @@ func (l *vmaLister) special(ops, private remora.Addr) string {
 		return ""
 	}
 	return text
+}
+
+// gate adds what every process of x86-64 has mapped in the kernel's half, the page
+// [vsyscall], where the kernel has it (get_gate_vma in arch/x86/entry/vsyscall).
+func (l *vmaLister) gate() error {
+	const (
+		none = 2      // enum of vsyscall_mode: EMULATE, XONLY, NONE
+		has  = 1 << 1 // MM_CONTEXT_HAS_VSYSCALL: no process of 32 bits
+	)
+	if l.k.Machine() != elf.EM_X86_64 {
+		return nil
+	}
+	mode, err := l.k.symbol(l.ctx, "vsyscall_mode")
+	if err != nil {
+		return l.ctx.Err() // a kernel without
+	}
+	gate, err := l.k.symbol(l.ctx, "gate_vma")
+	if err != nil {
+		return l.ctx.Err()
+	}
+	p := peekInto(l.ctx, l.space)
+	defer p.done()
+	if p.uint(mode, field{size: 4}) == none || l.f.context.has() && p.uint(l.mm, l.f.context)&has == 0 || p.err != nil {
+		return p.err
+	}
+	v := VMA{Addr: gate, Flags: VMAFlags(p.uint(gate, l.f.flags)), ops: remora.Addr(p.uint(gate, l.f.ops))}
+	start, end := p.uint(gate, l.f.start), p.uint(gate, l.f.end)
+	if p.err != nil || start < middleOfSpace || start >= end || len(l.list) > 0 && l.list[len(l.list)-1].Last() >= remora.Addr(start) {
+		return p.err
+	}
+	v.Range, v.Name = remora.Range{Start: remora.Addr(start), Size: end - start}, "[vsyscall]"
+	v.setPerm()
+	l.list = append(l.list, v)
+	return nil
 }
 
 // text reads a string that ends with a zero. What can be read of it counts, as it may lie

@@ -19,7 +19,8 @@
 // # Kernel images
 //
 // A kernel image is the memory of the kernel at its virtual addresses, through its page
-// tables: see Kernel. With @phys behind it, it is physical memory: a *vmcore.Image.
+// tables: see Kernel. With @phys behind it, it is physical memory: a *vmcore.Image. With
+// @PID it is the memory of a process: a *Process.
 // Where both dump and dump@phys are files, ./dump@phys is the second one.
 //
 // # Errors

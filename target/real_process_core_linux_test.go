@@ -167,6 +167,14 @@ func TestRealProcessFiltered(t *testing.T) {
 	if b, err := p.Cmdline(t.Context()); !errors.Is(err, remora.ErrNotSaved) {
 		t.Errorf("arguments: %q, %v", b, err)
 	}
+	// What was written to the swap area, and not changed since, is there all the same.
+	tgt, err := target.Open(t.Context(), fmt.Sprintf("vmcore:%s@%d", m.Dump(vmlab.MakedumpfileZlib31), main.Pid), &target.Options{Swap: []string{m.Dump(vmlab.Swap)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tgt.Close()
+	g, _ := main.Find(witness.Swapped)
+	m.testRegion(t, process{tgt.(*target.Process).Process}, g)
 }
 
 // TestRealProcessWrite writes memory of a process in an ELF image, and looks for what

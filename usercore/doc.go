@@ -5,6 +5,8 @@
 // and both byte orders as the Linux kernel, gdb (gcore) and Delve (dlv core dump)
 // write them, and works the same on every system.
 //
+// Write writes one, in the form of the Linux kernel's.
+//
 // # Structure
 //
 // A Core is a remora.Target, and is itself the Space of its Memory. It is a
@@ -65,7 +67,7 @@
 // What the kernel could not read when it wrote the core ([vvar], memory_failure
 // pages) is zeros in the file, and so are pages that Delve failed to read; nothing
 // in the file tells them from zeros of the process. gdb calls every mapping
-// readable. Registers are decoded for amd64, 386 and arm64; floating-point and
+// readable. Registers are decoded for amd64, 386, arm64 and riscv64; floating-point and
 // vector registers are in the notes, as they stand there. Notes of other systems
 // are not decoded. Files and cores must not be changed while they are open.
 package usercore

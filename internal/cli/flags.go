@@ -34,7 +34,7 @@ func openFlags(flags *pflag.FlagSet) *target.Options {
 	flags.Var((*doorFlag)(&o.Door), "door", "the way into a live process: `DOOR` is auto, process_vm, proc-mem or ptrace")
 	flags.BoolVar(&o.Files, "files", false, "take what a core left out from the mapped files, if their build id agrees")
 	flags.StringVar(&o.Root, "root", "", "look for mapped files below `DIR`")
-	flags.StringArrayVar(&o.Swap, "swap", nil, "read what a process in a kernel image has swapped out from `FILE`, or N=FILE for swap area N; once for each")
+	flags.Var((*filesFlag)(&o.Swap), "swap", "read what a process in a kernel image has swapped out from `FILE`, or N=FILE for swap area N; once for each")
 	imageFlags(flags, o)
 	symbolFlags(flags, o)
 	return o
@@ -122,6 +122,19 @@ func (f *rangesFlag) Set(s string) error {
 		return err
 	}
 	*f = append(*f, remora.Range(r))
+	return nil
+}
+
+// filesFlag is a list of files.
+type filesFlag []string
+
+func (f *filesFlag) Type() string   { return "file" }
+func (f *filesFlag) String() string { return "" }
+func (f *filesFlag) Set(s string) error {
+	if s == "" {
+		return fmt.Errorf("want FILE, or N=FILE")
+	}
+	*f = append(*f, s)
 	return nil
 }
 
