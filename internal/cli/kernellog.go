@@ -159,9 +159,14 @@ func (f *levelsFlag) has(level uint8) bool { return f.text == "" || f.set[level&
 // findBoot finds out when the kernel started: by its clock, or, of one that crashed, by
 // the time of the crash, which its last message is taken to tell of.
 func (l *kernelLog) findBoot() error {
+	clock, why := l.kernel.Clock(l.ctx)
+	if why == nil && !clock.Now.IsZero() {
+		l.boot = clock.Now.Add(-clock.Uptime).Local()
+		return nil
+	}
 	crash, ok := l.kernel.VMCoreInfo().Value("CRASHTIME")
 	if !ok || crash > 1<<40 {
-		return fmt.Errorf("%s: what time it was is not known: %w", l.kernel.Info().Name, errors.ErrUnsupported)
+		return errors.Join(fmt.Errorf("%s: what time it was is not known: %w", l.kernel.Info().Name, errors.ErrUnsupported), why)
 	}
 	var last time.Duration
 	for r, err := range l.kernel.Log(l.ctx) {
