@@ -140,6 +140,9 @@ func (k *Kernel) Modules(ctx context.Context) iter.Seq2[*Module, error] {
 			yield(nil, fmt.Errorf("the list of modules: %w", err))
 			return
 		}
+		if head == 0 {
+			return
+		}
 		r := k.reader(ctx)
 		for at := range r.list(head, f.list) {
 			m := k.module(r, f, at)

@@ -186,6 +186,16 @@ func TestModules(t *testing.T) {
 	}
 }
 
+func TestModulesOfKernelsWithout(t *testing.T) {
+	s := withModules(t, false)
+	if got, err := modulesOf(t, knowing(t, s, moduleTypes(false), fewSymbols{"init_task": modHeadAt}, "")); len(got) != 0 || err != nil {
+		t.Errorf("%d modules, %v", len(got), err)
+	}
+	if got, err := modulesOf(t, knowing(t, memtest.NewSparse(nil), moduleTypes(false), fewSymbols{}, "")); len(got) != 0 || !absent(err) {
+		t.Errorf("%d modules, %v", len(got), err)
+	}
+}
+
 func TestModulesOfHostileKernels(t *testing.T) {
 	for _, v := range []uint64{0, 1, 8, uint64(modAt(0)), uint64(modAt(0)) + 8, uint64(modAt(1)) + 8, uint64(modHeadAt), 1 << 63, ^uint64(7), ^uint64(0)} {
 		for off := remora.Addr(0); off < 320; off += 8 {

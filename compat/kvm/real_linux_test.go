@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -203,5 +204,63 @@ func testRealWitness(t *testing.T, h *Handle, lab *vmlab.Lab) {
 	}
 	if _, err := h.GetProc(t.Context(), 1<<22+1); err == nil {
 		t.Error("there is a process that is not there")
+	}
+}
+
+// TestRealKVMWrite changes bytes of a kernel and of a process in an image of a real one,
+// and compares the whole file.
+func TestRealKVMWrite(t *testing.T) {
+	lab := vmlab.Open(t, vmlab.Machines()[0])
+	want, err := os.ReadFile(lab.Dump(vmlab.ELF))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "vmcore")
+	if err := os.WriteFile(name, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := openDump(t, name, os.O_RDWR, nil)
+	list := []Nlist{{Name: "linux_banner"}}
+	if missing, err := h.NList(t.Context(), list); missing != 0 || err != nil {
+		t.Fatal(missing, err)
+	}
+	banner := []byte(strings.TrimSuffix(string(lab.Truth().File("proc/version")), "\n"))
+	n, err := h.KWrite(t.Context(), []byte("Remora"), list[0].Value)
+	wantAll(t, n, err, 6)
+	pid := lab.Truth().Witness(witness.RoleMain).Pid
+	if _, err := h.GetProc(t.Context(), pid); err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, 64)
+	n, err = h.URead(t.Context(), page, witness.Base)
+	wantAll(t, n, err, len(page))
+	n, err = h.UWrite(t.Context(), []byte("changed"), witness.Base+8)
+	wantAll(t, n, err, 7)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(name)
+	if err != nil || len(got) != len(want) {
+		t.Fatalf("%d bytes, want %d, %v", len(got), len(want), err)
+	}
+	var runs [][2]int // what differs, from and to
+	for i := range got {
+		if n := len(runs); got[i] == want[i] {
+			continue
+		} else if n > 0 && runs[n-1][1] == i {
+			runs[n-1][1]++
+		} else {
+			runs = append(runs, [2]int{i, i + 1})
+		}
+	}
+	seen := map[string]int{}
+	for _, r := range runs {
+		seen[string(got[r[0]:r[1]])]++
+		if !bytes.HasPrefix(want[r[0]:], banner) && !bytes.HasPrefix(want[r[0]-8:], page) {
+			t.Errorf("the file has %q at 0x%x instead of %q", got[r[0]:r[1]], r[0], want[r[0]:r[1]])
+		}
+	}
+	if len(runs) != 2 || seen["Remora"] != 1 || seen["changed"] != 1 {
+		t.Errorf("what differs: %v %v", runs, seen)
 	}
 }
