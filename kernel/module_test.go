@@ -268,3 +268,23 @@ func TestModuleSymbols(t *testing.T) {
 		t.Errorf("%d symbols, %v", n, problem)
 	}
 }
+
+// FuzzModules damages modules and their tables.
+func FuzzModules(f *testing.F) {
+	f.Add(uint16(0x2040), []byte{1, 2, 3, 4}, false)
+	f.Add(uint16(0x3000), slices.Concat(le(8, uint64(modArea)), le(8, 1<<21)), true)
+	f.Fuzz(func(t *testing.T, at uint16, b []byte, old bool) {
+		s := withModules(t, old)
+		at %= 3 * modSize
+		poke(t, s, modArea+remora.Addr(at), b[:min(len(b), 3*modSize-int(at))])
+		for _, symbols := range []fewSymbols{{"modules": modHeadAt}, {}} {
+			k := knowing(t, s, moduleTypes(old), symbols, "NUMBER(MODULES_VADDR)=0xffffffffc0000000\nNUMBER(MODULES_END)=0xffffffffd0000000\n")
+			n := 0
+			for range k.moduleSymbols(t.Context()) {
+				if n++; n > 1<<16 {
+					t.Fatal("no end of symbols")
+				}
+			}
+		}
+	})
+}
