@@ -34,9 +34,10 @@ type Kernel struct {
 	found *Found
 	why   error // nothing was found
 
-	types   once[*Types]
-	symbols once[*Symbols]
-	modules once[*moduleFields]
+	types      once[*Types]
+	symbols    once[*Symbols]
+	modules    once[*moduleFields]
+	userFields once[*userFields]
 
 	taskAnswers
 	processAnswers

@@ -20,11 +20,14 @@ import (
 )
 
 // plainKernel is a kernel whose addresses are those of a Sparse, with VMCOREINFO.
-func plainKernel(s *memtest.Sparse, info string) *Kernel {
+func plainKernel(s *memtest.Sparse, info string) *Kernel { return kernelIn(s, s, info) }
+
+// kernelIn is plainKernel for a Space before the Sparse.
+func kernelIn(phys remora.Space, s *memtest.Sparse, info string) *Kernel {
 	h := &Hints{VMCoreInfo: ParseVMCoreInfo([]byte(info))}
-	k := New(s, "sample", h)
+	k := New(phys, "sample", h)
 	k.done, k.found = true, &Found{Info: h.VMCoreInfo}
-	k.view.Store(paging.New(s, identity{s}, nil))
+	k.view.Store(paging.New(phys, identity{s}, nil))
 	return k
 }
 
@@ -174,9 +177,11 @@ func (w *logWriter) ring() []byte {
 		le(8, w.textBits), le(8, uint64(logTextAt)), le(8, 0), le(8, 0), le(8, 0))
 }
 
-func (w *logWriter) space(t testing.TB) *memtest.Sparse {
+func (w *logWriter) space(t testing.TB) *memtest.Sparse { return w.in(t, memtest.NewSparse(nil)) }
+
+// in writes it into s.
+func (w *logWriter) in(t testing.TB, s *memtest.Sparse) *memtest.Sparse {
 	t.Helper()
-	s := memtest.NewSparse(nil)
 	store(t, s, logPtrAt, le(8, uint64(logRingAt)))
 	store(t, s, logRingAt, w.ring())
 	store(t, s, logDescAt, w.descs)
@@ -268,6 +273,53 @@ func TestLogRingOfStates(t *testing.T) {
 	got, err := collect(t, plainKernel(w.space(t), logInfo))
 	if err != nil || !cmp.Equal(got, want) {
 		t.Errorf("%v\n%s", err, cmp.Diff(want, got))
+	}
+}
+
+// changing is a Space in which something happens before one of its transfers.
+type changing struct {
+	remora.Space
+	calls, at int
+	happens   func()
+}
+
+func (c *changing) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	if c.calls++; c.calls == c.at {
+		c.happens()
+	}
+	return c.Space.Transfer(ctx, op, segs)
+}
+
+// TestLogRingThatIsWritten: the text of a record that gives way to another one while it
+// is read is nobody's.
+func TestLogRingThatIsWritten(t *testing.T) {
+	w := newLogWriter(4, 10)
+	var ids []uint64
+	for seq := range uint64(8) {
+		ids = append(ids, w.add(sampleRecord(seq, "text")))
+	}
+	calls := 0
+	for at := 1; at == 1 || at <= calls; at++ {
+		s := w.in(t, memtest.NewSparse(&memtest.SparseOptions{Live: true}))
+		before := plainKernel(s, logInfo)
+		want, err := collect(t, before)
+		if err != nil || !cmp.Equal(want, w.kept) {
+			t.Fatalf("%v\n%s", err, cmp.Diff(w.kept, want))
+		}
+		c := &changing{Space: s, at: at, happens: func() {
+			poke(t, s, logDescAt+remora.Addr(w.slot(ids[2])*24), le(8, ids[2]+16))
+		}}
+		got, err := collect(t, kernelIn(c, s, logInfo))
+		calls = c.calls
+		if err != nil || len(got) < 7 {
+			t.Fatalf("a change before transfer %d: %d records, %v", at, len(got), err)
+		}
+		if len(got) == 8 && (!got[2].Lost || got[2].Text != "") {
+			t.Errorf("a change before transfer %d: %+v", at, got[2])
+		}
+	}
+	if calls < 5 {
+		t.Errorf("%d transfers", calls)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/remora-go/remora"
 )
@@ -141,6 +140,9 @@ func (k *Kernel) Modules(ctx context.Context) iter.Seq2[*Module, error] {
 			yield(nil, fmt.Errorf("the list of modules: %w", err))
 			return
 		}
+		if head == 0 {
+			return
+		}
 		r := k.reader(ctx)
 		for at := range r.list(head, f.list) {
 			m := k.module(r, f, at)
@@ -165,7 +167,7 @@ func (k *Kernel) module(r *reader, f *moduleFields, at remora.Addr) *Module {
 	}
 	m.Name = cString(m.raw[f.name.off:][:f.name.size])
 	m.State = ModuleState(min(at64(m.raw, f.state), 255))
-	m.Taints = taintLetters(at64(m.raw, f.taints))
+	m.Taints = Taint(at64(m.raw, f.taints)).Letters()
 	m.Permanent = f.init.has() && f.exit.has() && at64(m.raw, f.init) != 0 && at64(m.raw, f.exit) == 0
 	if f.refcnt.has() {
 		const base = 1 // MODULE_REF_BASE
@@ -206,18 +208,4 @@ func (m *Module) memory(f *moduleFields) {
 		add(at64(m.raw, f.coreBase), at64(m.raw, f.coreSize), "core")
 		add(at64(m.raw, f.initBase), at64(m.raw, f.initSiz), "init")
 	}
-}
-
-// moduleTaints are the letters of the bits of a taint (taint_flags in the kernel's
-// kernel/panic.c).
-const moduleTaints = "PFSRMBUDAWCIOELKXTNJ"
-
-func taintLetters(bits uint64) string {
-	var b strings.Builder
-	for i := range len(moduleTaints) {
-		if bits>>i&1 != 0 {
-			b.WriteByte(moduleTaints[i])
-		}
-	}
-	return b.String()
 }

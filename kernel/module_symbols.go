@@ -73,6 +73,7 @@ const (
 	moduleChunk      = 4096    // symbols that are read at a time
 	maxKsymName      = 512     // KSYM_NAME_LEN, with the NUL
 	maxModuleNames   = 1 << 20 // bytes of names read at a time
+	maxExportNames   = 16      // that one address is exported by
 )
 
 // each gives the symbols. It is false when yield has ended it.
@@ -195,7 +196,9 @@ func (s *moduleTable) readExports() {
 		} else {
 			value, name = remora.Addr(at64(b, f.exportAbs)), remora.Addr(at64(b, f.exportName))
 		}
-		s.exports[uint64(value)] = append(s.exports[uint64(value)], name)
+		if names := s.exports[uint64(value)]; len(names) < maxExportNames {
+			s.exports[uint64(value)] = append(names, name)
+		}
 		b, at = b[f.exportSize:], at+remora.Addr(f.exportSize)
 	}
 }

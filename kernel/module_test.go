@@ -186,6 +186,16 @@ func TestModules(t *testing.T) {
 	}
 }
 
+func TestModulesOfKernelsWithout(t *testing.T) {
+	s := withModules(t, false)
+	if got, err := modulesOf(t, knowing(t, s, moduleTypes(false), fewSymbols{"init_task": modHeadAt}, "")); len(got) != 0 || err != nil {
+		t.Errorf("%d modules, %v", len(got), err)
+	}
+	if got, err := modulesOf(t, knowing(t, memtest.NewSparse(nil), moduleTypes(false), fewSymbols{}, "")); len(got) != 0 || !absent(err) {
+		t.Errorf("%d modules, %v", len(got), err)
+	}
+}
+
 func TestModulesOfHostileKernels(t *testing.T) {
 	for _, v := range []uint64{0, 1, 8, uint64(modAt(0)), uint64(modAt(0)) + 8, uint64(modAt(1)) + 8, uint64(modHeadAt), 1 << 63, ^uint64(7), ^uint64(0)} {
 		for off := remora.Addr(0); off < 320; off += 8 {
@@ -257,4 +267,24 @@ func TestModuleSymbols(t *testing.T) {
 	if n != 6 || !errors.Is(problem, remora.ErrUnmapped) || !strings.Contains(problem.Error(), `"first"`) {
 		t.Errorf("%d symbols, %v", n, problem)
 	}
+}
+
+// FuzzModules damages modules and their tables.
+func FuzzModules(f *testing.F) {
+	f.Add(uint16(0x2040), []byte{1, 2, 3, 4}, false)
+	f.Add(uint16(0x3000), slices.Concat(le(8, uint64(modArea)), le(8, 1<<21)), true)
+	f.Fuzz(func(t *testing.T, at uint16, b []byte, old bool) {
+		s := withModules(t, old)
+		at %= 3 * modSize
+		poke(t, s, modArea+remora.Addr(at), b[:min(len(b), 3*modSize-int(at))])
+		for _, symbols := range []fewSymbols{{"modules": modHeadAt}, {}} {
+			k := knowing(t, s, moduleTypes(old), symbols, "NUMBER(MODULES_VADDR)=0xffffffffc0000000\nNUMBER(MODULES_END)=0xffffffffd0000000\n")
+			n := 0
+			for range k.moduleSymbols(t.Context()) {
+				if n++; n > 1<<16 {
+					t.Fatal("no end of symbols")
+				}
+			}
+		}
+	})
 }

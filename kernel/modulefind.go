@@ -12,11 +12,14 @@ import (
 
 // moduleList gives the address of the list of modules: that of the symbol modules, or, of
 // a kernel whose table has functions alone, where the links of a module in the memory of
-// modules lead to.
+// modules lead to. It is 0 of a kernel that is made without modules.
 func (k *Kernel) moduleList(ctx context.Context, f *moduleFields) (remora.Addr, error) {
 	head, err := k.symbol(ctx, "modules")
 	if err == nil || !absent(err) {
 		return head, err
+	}
+	if _, data := k.symbol(ctx, "init_task"); data == nil {
+		return 0, nil
 	}
 	found, why := k.searchModules(ctx, f)
 	if why != nil && ctx.Err() == nil {

@@ -36,6 +36,11 @@ var (
 // openedKernel gives the kernel in an image, and keeps the image: closing the one closes
 // the other. name is for messages, given VMCOREINFO in place of the image's own, or nil.
 func openedKernel(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *Options) *Kernel {
+	return kernelIn(img, img, name, given, o)
+}
+
+// kernelIn is openedKernel for a memory that takes the place of the image's.
+func kernelIn(img *vmcore.Image, phys remora.Space, name string, given *kernel.VMCoreInfo, o *Options) *Kernel {
 	m := img.Meta()
 	h := &kernel.Hints{
 		Machine: m.Machine, VMCoreInfo: given, InfoFrom: o.VMCoreInfo, Given: given != nil,
@@ -50,7 +55,7 @@ func openedKernel(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *O
 	for _, c := range m.CPUs {
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
-	return &Kernel{kernel.New(img, filepath.Base(name), h), img}
+	return &Kernel{kernel.New(phys, filepath.Base(name), h), img}
 }
 
 // vmcoreinfo reads the VMCOREINFO that a user gave, nil for no file.
@@ -93,6 +98,28 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	}
 	more, err = k.Facts(ctx)
 	return append(facts, more...), err
+}
+
+// OpenImage opens a kernel image, of one file or of the parts of one, whatever their
+// names are. Over, if it is not nil, is given the physical memory of the image and gives
+// what the kernel is to have in its place, such as a compose.Layer over it.
+func OpenImage(files []string, o *Options, over func(remora.Space) remora.Space) (*Kernel, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	given, err := vmcoreinfo(o.VMCoreInfo)
+	if err != nil {
+		return nil, err
+	}
+	img, err := openVmcore(files, o)
+	if err != nil {
+		return nil, err
+	}
+	phys := remora.Space(img)
+	if over != nil {
+		phys = over(img)
+	}
+	return kernelIn(img, phys, files[0], given, o), nil
 }
 
 // imagePrefix is before files that are taken for kernel images.
@@ -148,17 +175,10 @@ func imageFiles(ctx context.Context, files []string, view string, o *Options) (r
 	if err != nil {
 		return nil, err
 	}
-	img, err := vmcore.Open(files[0], &vmcore.Options{
-		Format: o.Format, Parts: files[1:], Write: o.Write, ZeroExcluded: o.ZeroExcluded,
-		Base: o.Base, Hole: o.Hole, Segments: o.Segments,
-	})
+	img, err := openVmcore(files, o)
 	switch {
 	case err != nil:
 		return nil, err
-	case o.Write && !img.Info().Writable:
-		as := img.Meta().Format
-		img.Close()
-		return nil, fmt.Errorf("%s: an image of the format %s cannot be written in place; convert it to ELF first: %w", files[0], as, remora.ErrReadOnly)
 	case view == viewPhys:
 		return img, nil
 	}
@@ -172,6 +192,20 @@ func imageFiles(ctx context.Context, files []string, view string, o *Options) (r
 		return nil, err
 	}
 	return p, nil
+}
+
+// openVmcore opens the files of an image as the options say.
+func openVmcore(files []string, o *Options) (*vmcore.Image, error) {
+	img, err := vmcore.Open(files[0], &vmcore.Options{
+		Format: o.Format, Parts: files[1:], Write: o.Write, ZeroExcluded: o.ZeroExcluded,
+		Base: o.Base, Hole: o.Hole, Segments: o.Segments,
+	})
+	if err == nil && o.Write && !img.Info().Writable {
+		as := img.Meta().Format
+		img.Close()
+		return nil, fmt.Errorf("%s: an image of the format %s cannot be written in place; convert it to ELF first: %w", files[0], as, remora.ErrReadOnly)
+	}
+	return img, err
 }
 
 // imageFile is imageFiles for one.

@@ -8,9 +8,9 @@
 //
 // Open gives a Handle, whose methods are the library's functions without the
 // prefix. Below it is an Image: a kernel's memory, its processes, and their memory.
-// The running Linux system is one; packages that know kernel images give others,
-// by an Opener. What an Image does not have, such as symbols, is found missing by
-// the function that needs it, not by Open.
+// The running Linux system is one, and kernel images are others: see OpenImage. An
+// Opener gives further ones. What an Image does not have, such as symbols, is found
+// missing by the function that needs it, not by Open.
 //
 // # The running system
 //
@@ -20,6 +20,18 @@
 // its vmalloc area has no page. Symbols are those of /proc/kallsyms, where it
 // may be read and its addresses are not hidden. PhysAddr knows the kernel's memory that
 // has a fixed place, and nothing of processes.
+//
+// # Kernel images
+//
+// An image is of any format that package vmcore reads. Symbols, processes and their
+// memory are found in the image alone, by package kernel: no namelist is needed, and
+// one that is given is for NList only. Processes are those of the kernel's own list. Their
+// pages are looked for where the kernel would, with the swap file, where the kernel has
+// swapped out to it and the image tells which pages memory knows better.
+//
+// Writes go into the file, which must be one whose bytes are the memory's: ELF, LiME or
+// raw. Another one cannot be opened with os.O_RDWR but with Options.Overlay, which keeps
+// all that is written in memory.
 //
 // # Results
 //

@@ -120,7 +120,7 @@ func isRunning(corefile string) bool {
 }
 
 // openers are the kinds of image file that are known here, besides those of Options.
-func openers() []Opener { return nil }
+func openers() []Opener { return []Opener{OpenImage} }
 
 func (o *Options) image(ctx context.Context, c *Config) (Image, error) {
 	if isRunning(c.Corefile) {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/sym"
 )
 
 // Nlist is one name for NList to look up: struct nlist of nlist(3ELF).
@@ -42,6 +43,8 @@ func (h *Handle) NList(ctx context.Context, list []Nlist) (int, error) {
 	var err error
 	if names := h.namelist(); names != nil {
 		err = names.find(ctx, list)
+	} else if s, ok := remora.As[typed](h.img); ok {
+		err = look(ctx, s, list)
 	} else if s, ok := remora.As[remora.Symbolizer](h.img); ok {
 		err = ask(ctx, s, list)
 	} else {
@@ -80,6 +83,31 @@ func (h *Handle) namelist() *namelist {
 func hasSymbols(img Image) bool {
 	_, ok := remora.As[remora.Symbolizer](img)
 	return ok
+}
+
+// typed is an Image that knows what symbols are.
+type typed interface {
+	find(ctx context.Context, name string) ([]sym.Symbol, error)
+}
+
+// look looks the names up in a typed image.
+func look(ctx context.Context, s typed, list []Nlist) error {
+	for i := range list {
+		found, err := s.find(ctx, list[i].Name)
+		if err != nil {
+			return err
+		}
+		best := -1
+		for j := range found {
+			if best < 0 || rank(&found[j]) > rank(&found[best]) {
+				best = j
+			}
+		}
+		if best >= 0 {
+			list[i].Value, list[i].Size, list[i].Type = found[best].Addr, found[best].Size, found[best].Type
+		}
+	}
+	return nil
 }
 
 // ask looks the names up in an image.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,20 +157,42 @@ func (f *levelsFlag) Set(s string) error {
 
 func (f *levelsFlag) has(level uint8) bool { return f.text == "" || f.set[level&7] }
 
-// findBoot finds out when the kernel started: by its clock, or, of one that crashed, by
-// the time of the crash, which its last message is taken to tell of.
+// findBoot finds out when the kernel started: by its clock, by what it says of setting
+// that, or, of one that crashed, by the time of the crash, which its last message is taken
+// to tell of.
 func (l *kernelLog) findBoot() error {
-	crash, ok := l.kernel.VMCoreInfo().Value("CRASHTIME")
-	if !ok || crash > 1<<40 {
-		return fmt.Errorf("%s: what time it was is not known: %w", l.kernel.Info().Name, errors.ErrUnsupported)
+	clock, why := l.kernel.Clock(l.ctx)
+	if why == nil && !clock.Now.IsZero() {
+		l.boot = clock.Now.Add(-clock.Uptime).Local()
+		return nil
 	}
 	var last time.Duration
 	for r, err := range l.kernel.Log(l.ctx) {
 		if err != nil {
 			return err
 		}
+		if at, ok := clockSet(r.Text); ok {
+			l.boot = at.Add(-r.Time)
+			return nil
+		}
 		last = max(last, r.Time)
+	}
+	crash, ok := l.kernel.VMCoreInfo().Value("CRASHTIME")
+	if !ok || crash > maxSeconds {
+		return errors.Join(fmt.Errorf("%s: what time it was is not known: %w", l.kernel.Info().Name, errors.ErrUnsupported), why)
 	}
 	l.boot = time.Unix(int64(crash), 0).Add(-last)
 	return nil
+}
+
+// maxSeconds is more than a clock is believed, in seconds since 1970.
+const maxSeconds = 1 << 40
+
+// clockSet takes the time out of the message with which the kernel takes it over from the
+// hardware (rtc_hctosys in drivers/rtc/class.c): "setting system clock to ... UTC (1795301785)".
+func clockSet(text string) (time.Time, bool) {
+	_, rest, ok := strings.Cut(text, "setting system clock to ")
+	_, digits, found := strings.Cut(strings.TrimSuffix(rest, ")"), " UTC (")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	return time.Unix(n, 0), ok && found && err == nil && n > 0 && n < maxSeconds
 }
