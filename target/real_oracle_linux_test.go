@@ -143,15 +143,7 @@ func lookCrash(t *testing.T, m *moment, file string) (string, error) {
 
 // lookDrgn has drgn read physical and virtual memory, and list tasks.
 func lookDrgn(t *testing.T, m *moment, file string) (string, error) {
-	var python string
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if python == "" && exec.Command(p, "-c", "import drgn").Run() == nil {
-			python = p
-		}
-	}
-	if python == "" {
-		testneed.Lacks(t, "needs drgn for python3")
-	}
+	python := drgn(t)
 	args := []string{"testdata/look.py", file, m.Debug()}
 	for _, s := range m.Truth().Symbols() {
 		if s.Module == "" && slices.Contains([]string{"_stext", "linux_banner", "init_task", "init_uts_ns"}, s.Name) {
