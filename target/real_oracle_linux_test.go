@@ -149,23 +149,11 @@ func lookDrgn(t *testing.T, m *moment, file string) (string, error) {
 			args = append(args, fmt.Sprintf("%x", s.Addr))
 		}
 	}
-	text, err := output(t, "", drgnPython(t), args...)
+	text, err := output(t, "", drgn(t), args...)
 	if err == nil && strings.Count(text, "\ntask ") < 50 {
 		err = fmt.Errorf("drgn says %q", head(text))
 	}
 	return text, err
-}
-
-// drgnPython gives a Python that has drgn.
-func drgnPython(t *testing.T) string {
-	t.Helper()
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if exec.Command(p, "-c", "import drgn").Run() == nil {
-			return p
-		}
-	}
-	testneed.Lacks(t, "needs drgn for python3")
-	return ""
 }
 
 // lookLibkdumpfile reads all physical memory by the library.

@@ -137,7 +137,7 @@ func TestRealTypesAgainstDebugInfo(t *testing.T) {
 			want += fmt.Sprintf("%s.%s %d %d %d\n", name, member, found.Bit, found.Bits, size)
 		}
 	}
-	got, err := output(t, "", drgnPython(t), args...)
+	got, err := output(t, "", drgn(t), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
