@@ -118,7 +118,7 @@ func (k *Kernel) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 }
 
 // Threads lists the threads of a process, the first one first. t is any of them, and is on
-// the list in any case. An error ends it.
+// the list in any case. What is missing is an error with no task, as for Tasks.
 func (k *Kernel) Threads(ctx context.Context, t *Task) iter.Seq2[*Task, error] {
 	return func(yield func(*Task, error) bool) {
 		tr, err := k.taskReader(ctx)
@@ -126,7 +126,12 @@ func (k *Kernel) Threads(ctx context.Context, t *Task) iter.Seq2[*Task, error] {
 			yield(nil, err)
 			return
 		}
-		tr.threads(t, yield)
+		tr.threads(t, func() (map[int][]remora.Addr, error) {
+			if k.info.Live {
+				return tr.allThreads()
+			}
+			return k.threads.do(ctx, func(context.Context) (map[int][]remora.Addr, error) { return tr.allThreads() })
+		}, yield)
 	}
 }
 

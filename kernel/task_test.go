@@ -239,8 +239,12 @@ func TestThreads(t *testing.T) {
 			w.put(taskAt(threadB), w.w.threadNode.word(0), uint64(taskAt(threadA))+w.w.threadNode.off)
 		}, []int{1, 10, 11}, "the threads of process 1: the list comes back to 0xffff88800000a000"},
 		{"of another process", func(w *taskWorld) { w.put(taskAt(threadB), w.w.tgid, 2) }, []int{1, 10}, "is of process 2"},
-		{"not saved", func(w *taskWorld) { w.lose(taskAt(threadA) + 0x1000) }, []int{1}, "not saved"},
-		{"no list", func(w *taskWorld) { w.lose(worldSignals) }, []int{1}, "the threads of process 1: read"},
+		{"not saved", func(w *taskWorld) { w.lose(taskAt(threadA) + 0x1000) }, []int{1, 11}, "not saved"},
+		{"no list", func(w *taskWorld) { w.lose(worldSignals) }, []int{1, 10, 11}, "the threads of process 1: read"},
+		{"neither list nor numbers", func(w *taskWorld) {
+			w.lose(worldSignals)
+			w.lose(worldSpace)
+		}, []int{1}, "the threads of process 1 by their numbers: read"},
 		{"an older kernel", func(w *taskWorld) {
 			w.w.threadGroup, w.w.threadNode, w.w.threadHead = w.w.threadNode, field{}, field{}
 			w.link(w.w.threadGroup, first, threadA, threadB)

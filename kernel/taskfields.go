@@ -94,6 +94,7 @@ func (f *taskFields) resolve() (err error) {
 // taskAnswers are what was found out about tasks and processors.
 type taskAnswers struct {
 	tasks      once[*taskKnowledge]
+	threads    once[map[int][]remora.Addr] // by process; for lists that are broken
 	queues     once[*queueKnowledge]
 	cpuOffsets once[[]remora.Addr]
 	paths      once[*pathFields]

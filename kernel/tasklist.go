@@ -150,8 +150,9 @@ func (l *taskList) backward(first *Task) {
 	}
 }
 
-// threads lists the threads of a process: see Kernel.Threads.
-func (tr *taskReader) threads(t *Task, yield func(*Task, error) bool) {
+// threads lists the threads of a process: see Kernel.Threads. more finds those of all
+// processes by their numbers.
+func (tr *taskReader) threads(t *Task, more func() (map[int][]remora.Addr, error), yield func(*Task, error) bool) {
 	l := &taskList{taskReader: tr, yield: yield, seen: map[remora.Addr]bool{}}
 	var err error
 	switch {
@@ -174,8 +175,31 @@ func (tr *taskReader) threads(t *Task, yield func(*Task, error) bool) {
 	if err != nil {
 		l.add(t)
 		l.problem(fmt.Errorf("the threads of process %d: %w", t.TGID, err))
+		l.otherThreads(t.TGID, more)
 	}
 	l.flush()
+}
+
+// otherThreads adds those that a broken list did not have.
+func (l *taskList) otherThreads(tgid int, more func() (map[int][]remora.Addr, error)) {
+	if l.ended {
+		return
+	}
+	all, err := more()
+	if err != nil {
+		l.problem(fmt.Errorf("the threads of process %d by their numbers: %w", tgid, err))
+		return
+	}
+	for _, a := range all[tgid] {
+		if l.ended || l.seen[a] {
+			continue
+		}
+		if t, err := l.read(a); err != nil {
+			l.problem(fmt.Errorf("a thread of process %d: %w", tgid, err))
+		} else if t.TGID == tgid { // a live one may have gone
+			l.add(t)
+		}
+	}
 }
 
 // ring follows a list of threads from its first link.

@@ -84,6 +84,49 @@ func (l *taskList) byNumber(first *Task) error {
 	return errors.Join(trouble...)
 }
 
+// allThreads gives the threads of each process, as far as the numbers that are given out
+// tell them: for processes whose own lists are broken.
+func (tr *taskReader) allThreads() (map[int][]remora.Addr, error) {
+	first, err := tr.read(tr.init)
+	if err != nil {
+		return nil, err
+	}
+	n, err := tr.byNumbers(first)
+	if err != nil {
+		return nil, err
+	}
+	tgid, err := frameOf("task_struct", tr.tgid)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int][]remora.Addr{}
+	var pids []pidOf
+	take := func() bool {
+		var b batch
+		tasks := tr.ofPIDs(pids, pidThread)
+		parts := make([]part, len(tasks))
+		for i, p := range tasks {
+			parts[i] = b.add(p.at, &tgid)
+		}
+		if b.run(tr.ctx, tr.mem) != nil {
+			return false
+		}
+		for i, p := range parts {
+			if number := tgid.uint(p.read, tr.tgid); b.fault(tr.ctx, tr.mem, p) == nil && number <= maxPID {
+				all[int(number)] = append(all[int(number)], tasks[i].at)
+			}
+		}
+		pids = pids[:0]
+		return true
+	}
+	n.each(n.head, func(index uint64, pid remora.Addr) bool {
+		pids = append(pids, pidOf{n.base + index, pid})
+		return len(pids) < atOnce || take()
+	}, func(error) {}) // what is missing is told as the list that was broken
+	take()
+	return all, tr.ctx.Err()
+}
+
 // ofPIDs gives the tasks that structs pid stand for, as a kind; those that cannot be
 // read, or have none, are left out.
 func (tr *taskReader) ofPIDs(pids []pidOf, kind uint64) (tasks []pidOf) {
@@ -158,6 +201,7 @@ func (tr *taskReader) findByNumber(first *Task, pid int) (*Task, error) {
 
 // findInList looks for a thread among all that the lists have.
 func (tr *taskReader) findInList(first *Task, pid int) (found *Task) {
+	none := func() (map[int][]remora.Addr, error) { return nil, nil } // the numbers are of no use
 	thread := func(t *Task, err error) bool {
 		if err == nil && t.PID == pid {
 			found = t
@@ -171,7 +215,7 @@ func (tr *taskReader) findInList(first *Task, pid int) (found *Task) {
 		if !thread(t, nil) {
 			return false
 		}
-		tr.threads(t, thread)
+		tr.threads(t, none, thread)
 		return found == nil
 	}}
 	l.processes(first)
