@@ -64,7 +64,7 @@ type moduleFields struct {
 	list, state, name, taints, refcnt, users        field
 	init, exit                                      field
 	mem, memBase, memSize                           field // since 6.4
-	coreBase, coreSize, coreText, initBase, initSiz field // before
+	coreBase, coreSize, initBase, initSiz           field // before
 	useList, useSource                              field
 	kallsyms, symtab, count, strtab, typetab        field
 	syms, numSyms                                   field

@@ -44,6 +44,7 @@ const (
 	modBpfAt  = modHeadAt + 0x100
 	modFtrAt  = modHeadAt + 0x200
 	modKprAt  = modHeadAt + 0x300
+	modMapAt  = modHeadAt + 0x380
 	modArea   = remora.Addr(0xffffffffc0000000)
 	modSize   = 0x4000 // of each module: text, then a page of data with its structures
 )
@@ -70,6 +71,8 @@ func moduleTypes(old bool) *testimage.BTF {
 	b.Struct("kernel_symbol", 12, member("value_offset", s32, 0), member("name_offset", s32, 4))
 	b.Struct("bpf_ksym", 64, member("start", u64, 0), member("end", u64, 8), member("name", b.Array(char, 32), 16), member("lnode", head, 48))
 	b.Struct("ftrace_ops", 48, member("trampoline", u64, 0), member("trampoline_size", u64, 8), member("list", head, 16))
+	b.Struct("ftrace_mod_map", 48, member("list", head, 0), member("mod", ptr, 16), member("funcs", head, 24))
+	b.Struct("ftrace_mod_func", 48, member("list", head, 0), member("name", ptr, 16), member("ip", u64, 24), member("size", u32, 32))
 	b.Struct("kprobe_insn_cache", 32, member("sym", ptr, 0), member("pages", head, 8))
 	b.Struct("kprobe_insn_page", 32, member("list", head, 0), member("insns", ptr, 16))
 	return b
@@ -229,7 +232,12 @@ func TestModuleSymbols(t *testing.T) {
 	m.put(modHeadAt+0x700, []byte("kprobe_insn_page\x00"))
 	m.ring(modKprAt+8, modHeadAt+0x600)
 	m.word(modHeadAt+0x610, 0x3000)
-	k := knowing(t, s, moduleTypes(false), fewSymbols{"modules": modHeadAt, "bpf_kallsyms": modBpfAt, "ftrace_ops_trampoline_list": modFtrAt, "kprobe_insn_slots": modKprAt}, "")
+	m.ring(modMapAt, modHeadAt+0x800)
+	m.word(modHeadAt+0x810, modAt(1))
+	m.ring(modHeadAt+0x818, modHeadAt+0x840)
+	m.put(modHeadAt+0x850, le(8, uint64(modHeadAt+0x880)), le(8, 0x4000), le(4, 0x30))
+	m.put(modHeadAt+0x880, []byte("second_init\x00"))
+	k := knowing(t, s, moduleTypes(false), fewSymbols{"modules": modHeadAt, "ftrace_mod_maps": modMapAt, "bpf_kallsyms": modBpfAt, "ftrace_ops_trampoline_list": modFtrAt, "kprobe_insn_slots": modKprAt}, "")
 	var want []sym.Symbol
 	for i, name := range []string{"first", "second"} {
 		base := modArea + remora.Addr(i)*modSize
@@ -237,7 +245,8 @@ func TestModuleSymbols(t *testing.T) {
 			sym.Symbol{Addr: base + 32, Size: 16, Name: "global", Type: 'T', Module: name},
 			sym.Symbol{Addr: base + 48, Size: 16, Name: "data", Type: 'd', Module: name})
 	}
-	want = append(want, sym.Symbol{Addr: 0x2000, Size: 0x100, Name: "ftrace_trampoline", Type: 't', Module: "__builtin__ftrace"},
+	want = append(want, sym.Symbol{Addr: 0x4000, Size: 0x30, Name: "second_init", Type: 'T', Module: "second"},
+		sym.Symbol{Addr: 0x2000, Size: 0x100, Name: "ftrace_trampoline", Type: 't', Module: "__builtin__ftrace"},
 		sym.Symbol{Addr: 0x1000, Size: 0x40, Name: "bpf_prog_1", Type: 't', Module: "bpf"},
 		sym.Symbol{Addr: 0x3000, Name: "kprobe_insn_page", Type: 't', Module: "__builtin__kprobes"})
 	var got []sym.Symbol
@@ -264,7 +273,7 @@ func TestModuleSymbols(t *testing.T) {
 		}
 		n++
 	}
-	if n != 6 || !errors.Is(problem, remora.ErrUnmapped) || !strings.Contains(problem.Error(), `"first"`) {
+	if n != 7 || !errors.Is(problem, remora.ErrUnmapped) || !strings.Contains(problem.Error(), `"first"`) {
 		t.Errorf("%d symbols, %v", n, problem)
 	}
 }

@@ -39,6 +39,11 @@ func TestRealLog(t *testing.T) {
 			log := readLog(t, k)
 			m.testLog(t, log)
 			testSameLog(t, m.Dump(vmlab.Vmcore), log)
+			small, _ := m.kernel(t, vmlab.MakedumpfileZlib31)
+			if filtered := readLog(t, small); !slices.Equal(filtered, log) {
+				t.Errorf("a filtered image has %d messages, the whole one %d, or others", len(filtered), len(log))
+			}
+			m.testModules(t, small)
 			panics := func(r kernel.LogRecord) bool { return strings.HasPrefix(r.Text, "Kernel panic - not syncing: ") }
 			if !slices.ContainsFunc(log, panics) {
 				t.Error("the log of a crash has no panic")

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/compat/errno"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/internal/vmlab/witness"
 )
@@ -204,6 +205,40 @@ func testRealWitness(t *testing.T, h *Handle, lab *vmlab.Lab) {
 	}
 	if _, err := h.GetProc(t.Context(), 1<<22+1); err == nil {
 		t.Error("there is a process that is not there")
+	}
+}
+
+// TestRealKVMFiltered goes over an image of a crash without the memory of processes: they are
+// all there, and their memory was not saved.
+func TestRealKVMFiltered(t *testing.T) {
+	lab := vmlab.OpenCrash(t, vmlab.Crashes()[0])
+	whole, small := openDump(t, lab.Dump(vmlab.Vmcore), os.O_RDONLY, nil), openDump(t, lab.Dump(vmlab.MakedumpfileZlib31), os.O_RDONLY, nil)
+	n := 0
+	for {
+		want, end := whole.NextProc(t.Context())
+		p, err := small.NextProc(t.Context())
+		if end == io.EOF && err == io.EOF {
+			break
+		}
+		if end != nil || err != nil {
+			t.Fatal(end, err)
+		}
+		if *p != *want {
+			t.Errorf("%+v, want %+v", p, want)
+		}
+		argv, _, end := whole.GetCmd(t.Context(), want, nil)
+		if end != nil || len(argv) == 0 {
+			continue
+		}
+		n++
+		_, _, err = small.GetCmd(t.Context(), p, nil)
+		wantError(t, err, errno.EFAULT, remora.ErrNotSaved)
+		if got, err := small.URead(t.Context(), make([]byte, 8), p.User.ArgStart); got != -1 {
+			t.Errorf("pid %d: %d, %v", p.PID, got, err)
+		}
+	}
+	if n < 2 {
+		t.Errorf("%d processes with arguments", n)
 	}
 }
 
