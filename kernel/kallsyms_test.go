@@ -181,7 +181,7 @@ func TestKallsymsRefuses(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = s.table(t.Context())
+		_, err = s.table(t.Context()) // also where there is a part of it
 		return err
 	}
 	for _, c := range []struct {
@@ -236,6 +236,51 @@ func TestKallsymsRefuses(t *testing.T) {
 	cancel()
 	if _, err := kallsymsOfInfo(ctx, memory.Memory(), info); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// What is around lost memory is there, and the error says what is not.
+func TestKallsymsWithLostPages(t *testing.T) {
+	k := &testimage.Kallsyms{Symbols: sampleSymbols(5000, "place", 0), Encoding: "place", Order: "7.0", Seqs: 3}
+	memory, places, info := putKallsyms(t, k)
+	want := asSymbols(k.Symbols)
+	for _, lost := range []struct {
+		name string
+		at   uint64
+	}{{"names", places["kallsyms_names"] + 10000}, {"offsets", places["kallsyms_offsets"] + 10000}, {"order", places["kallsyms_seqs_of_names"] + 7000}} {
+		m := memory.Clone()
+		m.Inject(remora.Addr(lost.at), remora.Read, remora.ErrTruncated)
+		s, err := kallsymsOfInfo(t.Context(), m.Memory(), info)
+		if err != nil {
+			t.Fatalf("%s: %v", lost.name, err)
+		}
+		const every = 20
+		found := 0
+		for i := 0; i < len(want); i += every {
+			one := want[i]
+			got, err := s.lookup(t.Context(), one.Name)
+			if slices.Contains(got, one) {
+				found += every
+			} else if len(got) == 0 && !errors.Is(err, remora.ErrTruncated) {
+				t.Fatalf("%s: %+v is not found: %+v, %v", lost.name, one, got, err)
+			}
+		}
+		table, err := s.table(t.Context())
+		if table == nil || (lost.name == "order") != (err == nil) || err != nil && !errors.Is(err, remora.ErrTruncated) {
+			t.Fatalf("%s: %v", lost.name, err)
+		}
+		all := map[sym.Symbol]bool{}
+		for _, one := range want {
+			all[one] = true
+		}
+		for one := range table.All() {
+			if !all[one] {
+				t.Errorf("%s: %+v", lost.name, one)
+			}
+		}
+		if n := table.Len(); n < len(want)-600 || found < len(want)-600 {
+			t.Errorf("%s: %d symbols, %d found, of %d", lost.name, n, found, len(want))
+		}
 	}
 }
 

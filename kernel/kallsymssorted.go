@@ -206,15 +206,26 @@ func (s *kallsyms) numbers(ctx context.Context, name string) (all []uint64, err 
 	return all, nil
 }
 
-// lookup gives the symbols of a name in the order of the table.
+// lookup gives the symbols of a name in the order of the table. Where what the order of
+// names leads to cannot be read all names that can be are looked at.
 func (s *kallsyms) lookup(ctx context.Context, name string) ([]sym.Symbol, error) {
-	if s.seqs == 0 || s.all.known() {
-		t, err := s.table(ctx)
-		if err != nil {
-			return nil, err
+	if s.seqs != 0 && !s.all.known() {
+		found, err := s.lookupSorted(ctx, name)
+		if err == nil || ctx.Err() != nil {
+			return found, err
 		}
-		return t.Lookup(name), nil
 	}
+	t, err := s.table(ctx)
+	if t != nil {
+		if found := t.Lookup(name); len(found) > 0 {
+			return found, nil
+		}
+	}
+	return nil, err
+}
+
+// lookupSorted finds symbols by the order of names.
+func (s *kallsyms) lookupSorted(ctx context.Context, name string) ([]sym.Symbol, error) {
 	numbers, err := s.numbers(ctx, name)
 	if err != nil {
 		return nil, err

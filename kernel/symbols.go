@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -29,6 +30,7 @@ type Symbols struct {
 // symbolSource is where the symbols of the kernel itself come from.
 type symbolSource interface {
 	lookup(ctx context.Context, name string) ([]sym.Symbol, error)
+	// table gives all that can be read, and why that is not all; or nil.
 	table(ctx context.Context) (*sym.Table, error)
 }
 
@@ -148,11 +150,14 @@ func (m *moduleSymbolTable) in(a remora.Addr) (sym.Symbol, bool) {
 // At gives the symbol at a, or else the nearest one before it in the same part of memory:
 // the image of the kernel, or a module. The error is a *NoSymbolError where there is none.
 func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
-	t, err := s.own.table(ctx)
-	if err != nil {
-		return sym.Symbol{}, err
+	t, problem := s.own.table(ctx)
+	if t == nil {
+		return sym.Symbol{}, problem
 	}
 	if found, ok := t.At(a); ok && inKernel(t, a, found) {
+		if problem != nil && found.Addr != a {
+			return sym.Symbol{}, problem // a nearer one may be lost
+		}
 		return found, nil
 	}
 	m, err := s.ofModules(ctx)
@@ -185,13 +190,13 @@ func inKernel(t *sym.Table, a remora.Addr, before sym.Symbol) bool {
 	return len(ends) > 0 || a-before.Addr < maxFunction
 }
 
-// All gives all symbols in the order of /proc/kallsyms. What could not be read of modules
-// is the last error.
+// All gives all symbols in the order of /proc/kallsyms. Why some could not be read is the
+// last error.
 func (s *Symbols) All(ctx context.Context) iter.Seq2[sym.Symbol, error] {
 	return func(yield func(sym.Symbol, error) bool) {
-		own, err := s.own.table(ctx)
-		if err != nil {
-			yield(sym.Symbol{}, err)
+		own, problem := s.own.table(ctx)
+		if own == nil {
+			yield(sym.Symbol{}, problem)
 			return
 		}
 		for one := range own.All() {
@@ -209,8 +214,8 @@ func (s *Symbols) All(ctx context.Context) iter.Seq2[sym.Symbol, error] {
 				return
 			}
 		}
-		if m.problem != nil {
-			yield(sym.Symbol{}, m.problem)
+		if err := errors.Join(problem, m.problem); err != nil {
+			yield(sym.Symbol{}, err)
 		}
 	}
 }
