@@ -139,8 +139,38 @@ func TestKallsyms(t *testing.T) {
 			if got := slices.Collect(table.All()); !cmp.Equal(got, want) {
 				t.Fatalf("%s", cmp.Diff(want, got))
 			}
+			if s.marks == nil {
+				continue
+			}
+			for _, a := range []remora.Addr{0, 1, 0x31980, kallsymsText - 1, kallsymsText, kallsymsText + 5, want[len(want)/2].Addr, want[len(want)-2].Addr + 1, remora.MaxAddr} {
+				got, ok, err := s.nearest(t.Context(), a)
+				if of, found := table.At(a); err != nil || ok != found || got != of {
+					t.Errorf("%v is in %+v, %v, %v, want %+v", a, got, ok, err, of)
+				}
+			}
 		}
 	})
+}
+
+// Places that have a name of their own do not stand for what they are in.
+func TestKallsymsAtPlaces(t *testing.T) {
+	k := &testimage.Kallsyms{Encoding: "place", Order: "7.0", Seqs: 3, Symbols: []testimage.KallsymsSymbol{{Addr: kallsymsText, Type: 'T', Name: "_stext"}}}
+	for i := range uint64(20) {
+		k.Symbols = append(k.Symbols, testimage.KallsymsSymbol{Addr: kallsymsText + 16*(i+1), Type: 't', Name: ".L0 "})
+	}
+	memory, _, info := putKallsyms(t, k)
+	s, err := kallsymsOfInfo(t.Context(), memory.Memory(), info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []remora.Addr{0, 17, 100, 400} {
+		if got, ok, err := s.at(t.Context(), kallsymsText+off); err != nil || !ok || got.Name != "_stext" {
+			t.Errorf("%v: %+v, %v", off, got, err)
+		}
+	}
+	if got, ok, err := s.nearest(t.Context(), kallsymsText+400); ok || !errors.Is(err, errNotNear) {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 // A linker that adds to names leaves the order of the kernel, which is without that.

@@ -32,6 +32,8 @@ type symbolSource interface {
 	lookup(ctx context.Context, name string) ([]sym.Symbol, error)
 	// table gives all that can be read, and why that is not all; or nil.
 	table(ctx context.Context) (*sym.Table, error)
+	// at gives the symbol at an address, or the nearest one before it: see sym.Table.At.
+	at(ctx context.Context, a remora.Addr) (found sym.Symbol, ok bool, err error)
 }
 
 var _ symbolSource = (*kallsyms)(nil)
@@ -150,14 +152,11 @@ func (m *moduleSymbolTable) in(a remora.Addr) (sym.Symbol, bool) {
 // At gives the symbol at a, or else the nearest one before it in the same part of memory:
 // the image of the kernel, or a module. The error is a *NoSymbolError where there is none.
 func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
-	t, problem := s.own.table(ctx)
-	if t == nil {
-		return sym.Symbol{}, problem
+	found, ok, why := s.own.at(ctx, a)
+	if ok && why == nil {
+		ok, why = s.inKernel(ctx, a, found)
 	}
-	if found, ok := t.At(a); ok && inKernel(t, a, found) {
-		if problem != nil && found.Addr != a {
-			return sym.Symbol{}, problem // a nearer one may be lost
-		}
+	if ok && why == nil {
 		return found, nil
 	}
 	m, err := s.ofModules(ctx)
@@ -166,6 +165,9 @@ func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
 	}
 	if found, ok := m.in(a); ok {
 		return found, nil
+	}
+	if why != nil {
+		return sym.Symbol{}, why
 	}
 	return sym.Symbol{}, &NoSymbolError{Addr: a}
 }
@@ -177,17 +179,17 @@ const maxFunction = 1 << 20
 // inKernel says whether an address is in the image of the kernel, as far as the symbol
 // before it is. Those of per-CPU variables may be numbers from 0 on, which are no
 // addresses; without CONFIG_KALLSYMS_ALL there is no _end.
-func inKernel(t *sym.Table, a remora.Addr, before sym.Symbol) bool {
+func (s *Symbols) inKernel(ctx context.Context, a remora.Addr, before sym.Symbol) (bool, error) {
 	if before.Addr < 1<<63 {
-		return false
+		return false, nil
 	}
-	ends := t.Lookup("_end")
+	ends, err := s.own.lookup(ctx, "_end")
 	for _, end := range ends {
 		if a >= end.Addr {
-			return false
+			return false, nil
 		}
 	}
-	return len(ends) > 0 || a-before.Addr < maxFunction
+	return len(ends) > 0 || a-before.Addr < maxFunction, err
 }
 
 // All gives all symbols in the order of /proc/kallsyms. Why some could not be read is the

@@ -162,6 +162,12 @@ func (m *moment) testOwnSymbols(t *testing.T, k *kernel.Kernel) {
 			t.Errorf("%s: %d symbols, %v, and the guest has %d", name, len(found), err, named[name])
 		}
 	}
+	for _, name := range []string{"vfs_read", "vfs_write"} {
+		a, _ := symbols.Lookup(t.Context(), name)
+		if found, err := symbols.At(t.Context(), a[0].Addr+1); err != nil || found != a[0] {
+			t.Errorf("%v is in %+v, %v, and not in %+v", a[0].Addr+1, found, err, a[0])
+		}
+	}
 	compareSymbols(t, symbols.All(t.Context()), m.Truth().Symbols())
 	m.testAddresses(t, symbols)
 }
