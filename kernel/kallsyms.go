@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/sym"
@@ -83,7 +84,8 @@ type kallsyms struct {
 	token [256]string
 	marks []uint64 // nil: not known
 
-	all once[*sym.Table]
+	all   once[*sym.Table]
+	looks atomic.Int32 // for addresses, before that
 }
 
 // openKallsyms reads what is small of the tables.

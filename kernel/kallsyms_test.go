@@ -96,7 +96,7 @@ func variants(t *testing.T, do func(t *testing.T, k *testimage.Kallsyms)) {
 					if form == 2 {
 						long = 127 // and the letter: 128 tokens at most
 					}
-					for _, n := range []int{10, 256, 257, 1000} {
+					for _, n := range []int{10, 256, 257, 600} {
 						k := &testimage.Kallsyms{Symbols: sampleSymbols(n, encoding, long), Encoding: encoding, Order: order, Seqs: seqs, Wide: form == 1, Plain: form == 2}
 						t.Run(fmt.Sprintf("%s-%s-%d-%d-%d", order, encoding, seqs, form, n), func(t *testing.T) { do(t, k) })
 					}
@@ -139,8 +139,38 @@ func TestKallsyms(t *testing.T) {
 			if got := slices.Collect(table.All()); !cmp.Equal(got, want) {
 				t.Fatalf("%s", cmp.Diff(want, got))
 			}
+			if s.marks == nil {
+				continue
+			}
+			for _, a := range []remora.Addr{0, 1, 0x31980, kallsymsText - 1, kallsymsText, kallsymsText + 5, want[len(want)/2].Addr, want[len(want)-2].Addr + 1, remora.MaxAddr} {
+				got, ok, err := s.nearest(t.Context(), a)
+				if of, found := table.At(a); err != nil || ok != found || got != of {
+					t.Errorf("%v is in %+v, %v, %v, want %+v", a, got, ok, err, of)
+				}
+			}
 		}
 	})
+}
+
+// Places that have a name of their own do not stand for what they are in.
+func TestKallsymsAtPlaces(t *testing.T) {
+	k := &testimage.Kallsyms{Encoding: "place", Order: "7.0", Seqs: 3, Symbols: []testimage.KallsymsSymbol{{Addr: kallsymsText, Type: 'T', Name: "_stext"}}}
+	for i := range uint64(20) {
+		k.Symbols = append(k.Symbols, testimage.KallsymsSymbol{Addr: kallsymsText + 16*(i+1), Type: 't', Name: ".L0 "})
+	}
+	memory, _, info := putKallsyms(t, k)
+	s, err := kallsymsOfInfo(t.Context(), memory.Memory(), info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []remora.Addr{0, 17, 100, 400} {
+		if got, ok, err := s.at(t.Context(), kallsymsText+off); err != nil || !ok || got.Name != "_stext" {
+			t.Errorf("%v: %+v, %v", off, got, err)
+		}
+	}
+	if got, ok, err := s.nearest(t.Context(), kallsymsText+400); ok || !errors.Is(err, errNotNear) {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 // A linker that adds to names leaves the order of the kernel, which is without that.
@@ -181,7 +211,7 @@ func TestKallsymsRefuses(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = s.table(t.Context())
+		_, err = s.table(t.Context()) // also where there is a part of it
 		return err
 	}
 	for _, c := range []struct {
@@ -236,6 +266,51 @@ func TestKallsymsRefuses(t *testing.T) {
 	cancel()
 	if _, err := kallsymsOfInfo(ctx, memory.Memory(), info); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// What is around lost memory is there, and the error says what is not.
+func TestKallsymsWithLostPages(t *testing.T) {
+	k := &testimage.Kallsyms{Symbols: sampleSymbols(5000, "place", 0), Encoding: "place", Order: "7.0", Seqs: 3}
+	memory, places, info := putKallsyms(t, k)
+	want := asSymbols(k.Symbols)
+	for _, lost := range []struct {
+		name string
+		at   uint64
+	}{{"names", places["kallsyms_names"] + 10000}, {"offsets", places["kallsyms_offsets"] + 10000}, {"order", places["kallsyms_seqs_of_names"] + 7000}} {
+		m := memory.Clone()
+		m.Inject(remora.Addr(lost.at), remora.Read, remora.ErrTruncated)
+		s, err := kallsymsOfInfo(t.Context(), m.Memory(), info)
+		if err != nil {
+			t.Fatalf("%s: %v", lost.name, err)
+		}
+		const every = 20
+		found := 0
+		for i := 0; i < len(want); i += every {
+			one := want[i]
+			got, err := s.lookup(t.Context(), one.Name)
+			if slices.Contains(got, one) {
+				found += every
+			} else if len(got) == 0 && !errors.Is(err, remora.ErrTruncated) {
+				t.Fatalf("%s: %+v is not found: %+v, %v", lost.name, one, got, err)
+			}
+		}
+		table, err := s.table(t.Context())
+		if table == nil || (lost.name == "order") != (err == nil) || err != nil && !errors.Is(err, remora.ErrTruncated) {
+			t.Fatalf("%s: %v", lost.name, err)
+		}
+		all := map[sym.Symbol]bool{}
+		for _, one := range want {
+			all[one] = true
+		}
+		for one := range table.All() {
+			if !all[one] {
+				t.Errorf("%s: %+v", lost.name, one)
+			}
+		}
+		if n := table.Len(); n < len(want)-600 || found < len(want)-600 {
+			t.Errorf("%s: %d symbols, %d found, of %d", lost.name, n, found, len(want))
+		}
 	}
 }
 

@@ -104,6 +104,9 @@ func (s *kallsyms) each(ctx context.Context, name string, do func(i uint64) (boo
 		return found, err
 	}
 	all, err := s.numbers(ctx, name)
+	if err != nil && ctx.Err() == nil {
+		return s.scan(ctx, name, false, do)
+	}
 	for _, i := range all {
 		if found, err := do(i); found || err != nil {
 			return found, err

@@ -98,42 +98,58 @@ func (s *kallsyms) lastEndsAt(ctx context.Context, a remora.Addr) bool {
 	return false
 }
 
-// isSorted says whether numbers by name are at a place, and keeps it. Some are looked at:
-// each is that of another symbol, whose name is not before the last one's.
+// isSorted says whether numbers by name are at a place, and keeps it. The first ones must
+// be those of as many symbols, and the names of some must be in order.
 func (s *kallsyms) isSorted(ctx context.Context, c sorted) bool {
+	b := make([]byte, min(s.count, 1024)*uint64(c.size))
+	if _, err := s.mem.ReadAt(ctx, b, c.at); err != nil {
+		return false
+	}
+	var first []uint64
+	for at := 0; at < len(b); at += c.size {
+		first = append(first, number(b[at:at+c.size]))
+	}
+	slices.Sort(first)
+	if n := len(first); first[n-1] >= s.count || len(slices.Compact(first)) < n {
+		return false
+	}
 	s.seqs, s.seqSize = c.at, c.size
-	looks := min(16, s.count)
+	looks := min(5, s.count)
 	var last []byte
-	var seen []uint64
 	for i := range looks {
-		name, no, err := s.byName(ctx, i*(s.count-1)/max(looks-1, 1), nil)
-		if err != nil || bytes.Compare(last, name) > 0 || slices.Contains(seen, no) {
+		name, _, err := s.byName(ctx, i*(s.count-1)/max(looks-1, 1), nil)
+		if err != nil || bytes.Compare(last, name) > 0 {
 			s.seqs, s.seqSize = 0, 0
 			return false
 		}
-		last, seen = name, append(seen, no)
+		last = name
 	}
 	return true
 }
 
+// number decodes big-endian bytes.
+func number(b []byte) (n uint64) {
+	for _, c := range b {
+		n = n<<8 | uint64(c)
+	}
+	return n
+}
+
 // byName gives the name that is the i-th in the order of names, behind text, and the
 // number of its symbol.
-func (s *kallsyms) byName(ctx context.Context, i uint64, text []byte) (name []byte, number uint64, err error) {
+func (s *kallsyms) byName(ctx context.Context, i uint64, text []byte) (name []byte, no uint64, err error) {
 	var b [4]byte
 	if _, err := s.mem.ReadAt(ctx, b[:s.seqSize], s.seqs+remora.Addr(i*uint64(s.seqSize))); err != nil {
 		return nil, 0, err
 	}
-	for _, c := range b[:s.seqSize] {
-		number = number<<8 | uint64(c)
+	if no = number(b[:s.seqSize]); no >= s.count {
+		return nil, 0, s.bad("kallsyms_seqs_of_names", int64(i)*int64(s.seqSize), fmt.Sprintf("the number of one of %d symbols", s.count), fmt.Sprint(no))
 	}
-	if number >= s.count {
-		return nil, 0, s.bad("kallsyms_seqs_of_names", int64(i)*int64(s.seqSize), fmt.Sprintf("the number of one of %d symbols", s.count), fmt.Sprint(number))
-	}
-	text, err = s.text(ctx, number, text)
+	text, err = s.text(ctx, no, text)
 	if err != nil {
 		return nil, 0, err
 	}
-	return text[1:], number, nil
+	return text[1:], no, nil
 }
 
 // text gives the letter and the name of a symbol, where there are markers.
@@ -190,15 +206,26 @@ func (s *kallsyms) numbers(ctx context.Context, name string) (all []uint64, err 
 	return all, nil
 }
 
-// lookup gives the symbols of a name in the order of the table.
+// lookup gives the symbols of a name in the order of the table. Where what the order of
+// names leads to cannot be read all names that can be are looked at.
 func (s *kallsyms) lookup(ctx context.Context, name string) ([]sym.Symbol, error) {
-	if s.seqs == 0 || s.all.known() {
-		t, err := s.table(ctx)
-		if err != nil {
-			return nil, err
+	if s.seqs != 0 && !s.all.known() {
+		found, err := s.lookupSorted(ctx, name)
+		if err == nil || ctx.Err() != nil {
+			return found, err
 		}
-		return t.Lookup(name), nil
 	}
+	t, err := s.table(ctx)
+	if t != nil {
+		if found := t.Lookup(name); len(found) > 0 {
+			return found, nil
+		}
+	}
+	return nil, err
+}
+
+// lookupSorted finds symbols by the order of names.
+func (s *kallsyms) lookupSorted(ctx context.Context, name string) ([]sym.Symbol, error) {
 	numbers, err := s.numbers(ctx, name)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,10 @@ func (f fewSymbols) lookup(_ context.Context, name string) ([]sym.Symbol, error)
 
 func (f fewSymbols) table(context.Context) (*sym.Table, error) { return nil, errors.ErrUnsupported }
 
+func (f fewSymbols) at(context.Context, remora.Addr) (sym.Symbol, bool, error) {
+	return sym.Symbol{}, false, errors.ErrUnsupported
+}
+
 // knowing gives a kernel whose addresses are those of a Sparse, with types and symbols.
 func knowing(t testing.TB, s *memtest.Sparse, types *testimage.BTF, symbols fewSymbols, info string) *Kernel {
 	t.Helper()

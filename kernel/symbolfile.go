@@ -30,6 +30,10 @@ type symbolFile struct {
 type fileTable struct{ names *sym.Table }
 
 func (t fileTable) table(context.Context) (*sym.Table, error) { return t.names, nil }
+func (t fileTable) at(_ context.Context, a remora.Addr) (sym.Symbol, bool, error) {
+	s, ok := t.names.At(a)
+	return s, ok, nil
+}
 func (t fileTable) lookup(_ context.Context, name string) ([]sym.Symbol, error) {
 	return t.names.Lookup(name), nil
 }

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -29,7 +30,10 @@ type Symbols struct {
 // symbolSource is where the symbols of the kernel itself come from.
 type symbolSource interface {
 	lookup(ctx context.Context, name string) ([]sym.Symbol, error)
+	// table gives all that can be read, and why that is not all; or nil.
 	table(ctx context.Context) (*sym.Table, error)
+	// at gives the symbol at an address, or the nearest one before it: see sym.Table.At.
+	at(ctx context.Context, a remora.Addr) (found sym.Symbol, ok bool, err error)
 }
 
 var _ symbolSource = (*kallsyms)(nil)
@@ -148,11 +152,11 @@ func (m *moduleSymbolTable) in(a remora.Addr) (sym.Symbol, bool) {
 // At gives the symbol at a, or else the nearest one before it in the same part of memory:
 // the image of the kernel, or a module. The error is a *NoSymbolError where there is none.
 func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
-	t, err := s.own.table(ctx)
-	if err != nil {
-		return sym.Symbol{}, err
+	found, ok, why := s.own.at(ctx, a)
+	if ok && why == nil {
+		ok, why = s.inKernel(ctx, a, found)
 	}
-	if found, ok := t.At(a); ok && inKernel(t, a, found) {
+	if ok && why == nil {
 		return found, nil
 	}
 	m, err := s.ofModules(ctx)
@@ -161,6 +165,9 @@ func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
 	}
 	if found, ok := m.in(a); ok {
 		return found, nil
+	}
+	if why != nil {
+		return sym.Symbol{}, why
 	}
 	return sym.Symbol{}, &NoSymbolError{Addr: a}
 }
@@ -172,26 +179,26 @@ const maxFunction = 1 << 20
 // inKernel says whether an address is in the image of the kernel, as far as the symbol
 // before it is. Those of per-CPU variables may be numbers from 0 on, which are no
 // addresses; without CONFIG_KALLSYMS_ALL there is no _end.
-func inKernel(t *sym.Table, a remora.Addr, before sym.Symbol) bool {
+func (s *Symbols) inKernel(ctx context.Context, a remora.Addr, before sym.Symbol) (bool, error) {
 	if before.Addr < 1<<63 {
-		return false
+		return false, nil
 	}
-	ends := t.Lookup("_end")
+	ends, err := s.own.lookup(ctx, "_end")
 	for _, end := range ends {
 		if a >= end.Addr {
-			return false
+			return false, nil
 		}
 	}
-	return len(ends) > 0 || a-before.Addr < maxFunction
+	return len(ends) > 0 || a-before.Addr < maxFunction, err
 }
 
-// All gives all symbols in the order of /proc/kallsyms. What could not be read of modules
-// is the last error.
+// All gives all symbols in the order of /proc/kallsyms. Why some could not be read is the
+// last error.
 func (s *Symbols) All(ctx context.Context) iter.Seq2[sym.Symbol, error] {
 	return func(yield func(sym.Symbol, error) bool) {
-		own, err := s.own.table(ctx)
-		if err != nil {
-			yield(sym.Symbol{}, err)
+		own, problem := s.own.table(ctx)
+		if own == nil {
+			yield(sym.Symbol{}, problem)
 			return
 		}
 		for one := range own.All() {
@@ -209,8 +216,8 @@ func (s *Symbols) All(ctx context.Context) iter.Seq2[sym.Symbol, error] {
 				return
 			}
 		}
-		if m.problem != nil {
-			yield(sym.Symbol{}, m.problem)
+		if err := errors.Join(problem, m.problem); err != nil {
+			yield(sym.Symbol{}, err)
 		}
 	}
 }

@@ -212,7 +212,7 @@ func (t *Table) At(a remora.Addr) (Symbol, bool) {
 		if found >= 0 && e.addr != t.list[found].addr {
 			break
 		}
-		if !local(t.name(e)) {
+		if !Local(t.name(e)) {
 			found = t.sorted(i)
 		}
 	}
@@ -245,7 +245,7 @@ func (t *Table) sort() {
 	t.order = order
 }
 
-// local says whether a name is one of those that assemblers give to places: .L0 or $x.
-func local(name string) bool {
+// Local says whether a name is one of those that assemblers give to places: .L0 or $x.
+func Local(name string) bool {
 	return len(name) >= 2 && (name[0] == '.' && name[1] == 'L' || name[0] == '$')
 }
