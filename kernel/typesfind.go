@@ -115,7 +115,7 @@ const magicOfBTF = "\x9f\xeb\x01\x00"
 // scanForBTF looks for BTF in the image of the kernel. There are copies elsewhere in
 // memory: what the kernel was unpacked from, and the file that it was read out of.
 func (k *Kernel) scanForBTF(ctx context.Context) (t *Types, err error) {
-	seen, lost, why := k.imageWindows(ctx, len(magicOfBTF)-1, func(at remora.Addr, b []byte) bool {
+	err = k.overImage(ctx, "BTF, which a kernel made with CONFIG_DEBUG_INFO_BTF=y has,", len(magicOfBTF)-1, func(at remora.Addr, b []byte) bool {
 		for {
 			i := bytes.Index(b, []byte(magicOfBTF))
 			if i < 0 {
@@ -127,19 +127,7 @@ func (k *Kernel) scanForBTF(ctx context.Context) (t *Types, err error) {
 			at, b = at+remora.Addr(i)+1, b[i+1:]
 		}
 	})
-	switch {
-	case t != nil:
-		return t, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case why != nil && seen == 0:
-		return nil, why
-	}
-	text := fmt.Sprintf("no BTF is in the %d KiB of the kernel's image, which a kernel made with CONFIG_DEBUG_INFO_BTF=y has", seen>>10)
-	if why != nil {
-		return nil, fmt.Errorf("%s; %d KiB of it could not be read: %w", text, lost>>10, why)
-	}
-	return nil, errors.New(text)
+	return t, err
 }
 
 // tryBTF takes what is at an address for the BTF of a kernel.
