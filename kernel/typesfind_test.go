@@ -122,6 +122,26 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// What is not known of modules is told where that may be why a type is not found.
+func TestLookupWithoutModules(t *testing.T) {
+	m := newTyped()
+	m.put(moduleAt, make([]byte, 4))
+	m.put(headAt, m.words(0, 0))
+	types, err := m.kernel(t).Types(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for d, err := range types.Lookup(t.Context(), "own") {
+		if n++; err == nil || !strings.Contains(err.Error(), "modules") {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
+
 func TestNoTypes(t *testing.T) {
 	m := newTyped()
 	m.put(typesAt, make([]byte, 4))
