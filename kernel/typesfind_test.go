@@ -171,7 +171,7 @@ func TestModulesThatAreDamaged(t *testing.T) {
 			m.put(headAt, m.words(entryAt+8, entryAt+8))
 			m.put(entryAt, m.words(0, entryAt+8, headAt, btfAt))
 		}, remora.ErrCorrupt},
-		"a size that is much":      {func(m *typed) { m.put(btfAt+8, []byte("\xff\xff\xff\xff")) }, remora.ErrCorrupt},
+		"a size that is little":    {func(m *typed) { m.put(btfAt+8, []byte("\x28\x00\x00\x00")) }, remora.ErrCorrupt},
 		"a list that ends nowhere": {func(m *typed) { m.put(entryAt+8, m.words(0x7fff0000)) }, remora.ErrFault},
 		"types of another version": {func(m *typed) { m.put(moduleAt+4, []byte{0}) }, remora.ErrCorrupt},
 	} {
