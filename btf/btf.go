@@ -117,19 +117,20 @@ type named struct {
 const (
 	magic      = 0xeb9f
 	headerSize = 24
+	longHeader = 32
 	maxHeader  = 4096
 )
 
-// Open looks at the header of BTF of size bytes. name is for messages. base has the types
-// that those of a module add to, nil: it stands for itself.
-func Open(ctx context.Context, name string, size uint64, read Read, base *Types) (*Types, error) {
+// Open looks at the header of BTF, which says how many bytes it has: at most as many as
+// there is room for. name is for messages. base has the types that those of a module add
+// to, nil: it stands for itself.
+func Open(ctx context.Context, name string, room uint64, read Read, base *Types) (*Types, error) {
 	t := &Types{name: name, read: read, base: base, first: 1, found: map[string]place{}, members: map[ID][]Member{}}
-	if size > MaxSize || size < headerSize {
-		return nil, t.bad(0, fmt.Sprintf("BTF of %d to %d bytes", headerSize, MaxSize), fmt.Sprintf("%d", size))
+	if room < headerSize {
+		return nil, t.bad(0, fmt.Sprintf("BTF, of %d bytes at least", headerSize), fmt.Sprintf("%d bytes", room))
 	}
-	t.size = uint32(size)
-	var h [headerSize]byte
-	if err := read(ctx, h[:], 0); err != nil {
+	var h [longHeader]byte
+	if err := read(ctx, h[:headerSize], 0); err != nil {
 		return nil, err
 	}
 	switch {
@@ -143,16 +144,27 @@ func Open(ctx context.Context, name string, size uint64, read Read, base *Types)
 	if h[2] != 1 {
 		return nil, &remora.FormatError{File: name, Offset: 2, Want: "version 1 of BTF", Got: fmt.Sprint(h[2]), Err: remora.ErrUnrecognized}
 	}
-	head := t.order.Uint32(h[4:])
-	if head < headerSize || head > maxHeader || head > t.size || head%4 != 0 {
-		return nil, t.bad(4, fmt.Sprintf("a header of %d to %d bytes", headerSize, min(maxHeader, t.size)), fmt.Sprint(head))
+	room = min(room, MaxSize)
+	head := uint64(t.order.Uint32(h[4:]))
+	if most := min(maxHeader, room); head < headerSize || head > most || head%4 != 0 {
+		return nil, t.bad(4, fmt.Sprintf("a header of %d to %d bytes", headerSize, most), fmt.Sprint(head))
 	}
-	for i, p := range []*part{&t.types, &t.strings} {
-		off, n := uint64(t.order.Uint32(h[8+8*i:])), uint64(t.order.Uint32(h[12+8*i:]))
-		if uint64(head)+off+n > uint64(t.size) {
-			return nil, t.bad(8+8*int64(i), fmt.Sprintf("a part within the %d bytes", t.size), fmt.Sprintf("%d bytes at %d", n, uint64(head)+off))
+	parts := []*part{&t.types, &t.strings}
+	if head >= longHeader {
+		if err := read(ctx, h[headerSize:], headerSize); err != nil {
+			return nil, err
 		}
-		p.read, p.off, p.size = read, head+uint32(off), uint32(n)
+		parts = append(parts, &part{}) // how long types of each kind are
+	}
+	t.size = uint32(head)
+	for i, p := range parts {
+		at := 8 + 8*i
+		off, n := uint64(t.order.Uint32(h[at:])), uint64(t.order.Uint32(h[at+4:]))
+		if head+off+n > room {
+			return nil, t.bad(int64(at), fmt.Sprintf("a part within %d bytes", room), fmt.Sprintf("%d bytes at %d", n, head+off))
+		}
+		p.read, p.off, p.size = read, uint32(head+off), uint32(n)
+		t.size = max(t.size, uint32(head+off+n))
 	}
 	if base != nil {
 		if base.base != nil {

@@ -317,7 +317,14 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Open(t.Context(), "huge", MaxSize+1, (&source{data: good}).at, nil); !errors.Is(err, remora.ErrCorrupt) {
+	types, err := Open(t.Context(), "with more behind it", MaxSize+1, (&source{data: good}).at, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := types.Raw(t.Context()); err != nil || !slices.Equal(raw, good) {
+		t.Errorf("%d bytes of %d, %v", len(raw), len(good), err)
+	}
+	if _, err := Open(t.Context(), "huge", 1<<40, (&source{data: set(20, MaxSize)}).at, nil); !errors.Is(err, remora.ErrCorrupt) {
 		t.Errorf("got %v", err)
 	}
 }

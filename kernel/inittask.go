@@ -41,36 +41,25 @@ func (k *Kernel) stext(ctx context.Context) (remora.Addr, error) {
 	return k.symbol(ctx, "_stext")
 }
 
-// initChunk is how much of the image is looked at at a time.
-const initChunk = 1 << 20
-
 // findInit looks for the task in a range of the kernel's image: a struct task_struct of the
 // name "swapper", with the number 0, that is its own parent and is the head of the list of
 // processes.
-func findInit(ctx context.Context, mem *remora.Memory, f *taskFields, in remora.Range) (remora.Addr, bool) {
+func findInit(ctx context.Context, mem *remora.Memory, f *taskFields, in remora.Range) (found remora.Addr, ok bool) {
 	name := []byte("swapper")
-	buf := make([]byte, initChunk+len(name))
-	for off := uint64(0); off < in.Size && ctx.Err() == nil; {
-		b := buf[:min(uint64(len(buf)), in.Size-off)]
-		n, _ := mem.ReadAt(ctx, b, in.Start+remora.Addr(off))
+	var w windows
+	ok = w.over(ctx, mem, in, len(name)-1, func(at remora.Addr, b []byte) bool {
 		for from := 0; ; from++ {
-			i := bytes.Index(b[from:n], name)
+			i := bytes.Index(b[from:], name)
 			if i < 0 {
-				break
+				return false
 			}
 			from += i
-			at := in.Start + remora.Addr(off+uint64(from)) - remora.Addr(f.comm.off)
-			if isInit(ctx, mem, f, at) {
-				return at, true
+			if found = at + remora.Addr(from) - remora.Addr(f.comm.off); isInit(ctx, mem, f, found) {
+				return true
 			}
 		}
-		if n == len(b) {
-			off += initChunk
-		} else { // what cannot be read has no task
-			off = (off+uint64(n))&^4095 + 4096
-		}
-	}
-	return 0, false
+	})
+	return found, ok
 }
 
 func isInit(ctx context.Context, mem *remora.Memory, f *taskFields, at remora.Addr) bool {

@@ -10,41 +10,60 @@ import (
 	"github.com/remora-go/remora"
 )
 
-// imageWindows reads the image of the kernel in windows of at most a MiB that overlap by
-// some bytes, until look gives true. What cannot be read is left out, and told by lost.
-func (k *Kernel) imageWindows(ctx context.Context, overlap int, look func(at remora.Addr, b []byte) bool) (seen, lost uint64, why error) {
-	l, err := k.Layout(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	buf := make([]byte, scanWindow)
-	for _, p := range l.Image {
-		seen += p.Size
-		for off := uint64(0); off < p.Size; {
-			if ctx.Err() != nil {
-				return seen, lost, ctx.Err()
+// windows is what was looked at of memory, in windows.
+type windows struct {
+	seen, lost uint64 // bytes; those of them that could not be read
+	why        error  // of the first that could not be read
+}
+
+// over reads a range in windows of at most a MiB that overlap by some bytes, until look
+// gives true. What cannot be read is left out.
+func (w *windows) over(ctx context.Context, mem *remora.Memory, r remora.Range, overlap int, look func(at remora.Addr, b []byte) bool) bool {
+	buf := make([]byte, min(scanWindow, r.Size))
+	w.seen += r.Size
+	for off := uint64(0); off < r.Size && ctx.Err() == nil; {
+		at := r.Start + remora.Addr(off)
+		n, err := mem.ReadAt(ctx, buf[:min(scanWindow, r.Size-off)], at)
+		if look(at, buf[:n]) {
+			return true
+		}
+		switch {
+		case err != nil:
+			next := min(uint64((at+remora.Addr(n))&^0xfff+0x1000-r.Start), r.Size)
+			if w.why == nil {
+				w.why = err
 			}
-			at := p.Virt + remora.Addr(off)
-			n, err := k.mem.ReadAt(ctx, buf[:min(scanWindow, p.Size-off)], at)
-			if look(at, buf[:n]) {
-				return seen, lost, nil
-			}
-			switch {
-			case err != nil:
-				next := min((off+uint64(n))&^0xfff+0x1000, p.Size)
-				if why == nil {
-					why = err
-				}
-				lost += next - off - uint64(n)
-				off = next
-			case off+uint64(n) == p.Size:
-				off = p.Size
-			default:
-				off += uint64(n - overlap)
-			}
+			w.lost += next - off - uint64(n)
+			off = next
+		case off+uint64(n) == r.Size:
+			return false
+		default:
+			off += uint64(n - overlap)
 		}
 	}
-	return seen, lost, why
+	return false
+}
+
+// overImage does it with the image of the kernel. The error says that there was nothing
+// to look at, that the context has ended, or that it was not found.
+func (k *Kernel) overImage(ctx context.Context, what string, overlap int, look func(at remora.Addr, b []byte) bool) error {
+	stext, err := k.stext(ctx)
+	if err != nil {
+		return fmt.Errorf("without _stext the kernel's image is not searched for %s: %w", what, err)
+	}
+	var w windows
+	for _, p := range k.imageAt(ctx, stext) {
+		if w.over(ctx, k.mem, remora.Range{Start: p.Virt, Size: p.Size}, overlap, look) {
+			return nil
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case w.why != nil:
+		return fmt.Errorf("no %s is in the %d KiB of the kernel's image, of which %d KiB could not be read: %w", what, w.seen>>10, w.lost>>10, w.why)
+	}
+	return fmt.Errorf("no %s is in the %d KiB of the kernel's image", what, w.seen>>10)
 }
 
 // scanWindow is how much of the kernel's image is looked at in one piece.
@@ -55,8 +74,7 @@ const scanWindow = 1 << 20
 // right to check. link is the member by which the entries are on the list.
 func (k *Kernel) findList(ctx context.Context, what string, link field, check func(entry remora.Addr) bool) (head remora.Addr, err error) {
 	const pair = 16
-	found := false
-	seen, lost, why := k.imageWindows(ctx, pair, func(at remora.Addr, b []byte) bool {
+	err = k.overImage(ctx, what, pair-1, func(at remora.Addr, b []byte) bool {
 		for i := int(-at & 7); i+pair <= len(b); i += 8 {
 			next, prev := binary.LittleEndian.Uint64(b[i:]), binary.LittleEndian.Uint64(b[i+8:])
 			self := uint64(at) + uint64(i)
@@ -65,21 +83,12 @@ func (k *Kernel) findList(ctx context.Context, what string, link field, check fu
 			}
 			r := k.reader(ctx)
 			back := r.ptr(remora.Addr(next), field{off: 8, size: 8})
-			if r.err != nil || uint64(back) != self || !check(remora.Addr(next)-remora.Addr(link.off)) {
-				continue
+			if r.err == nil && uint64(back) == self && check(remora.Addr(next)-remora.Addr(link.off)) {
+				head = remora.Addr(self)
+				return true
 			}
-			head, found = remora.Addr(self), true
-			return true
 		}
 		return false
 	})
-	switch {
-	case found:
-		return head, nil
-	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case why != nil:
-		return 0, fmt.Errorf("%s: nothing like it is in the %d KiB of the kernel's image, of which %d KiB could not be read: %w", what, seen>>10, lost>>10, why)
-	}
-	return 0, fmt.Errorf("%s: nothing like it is in the %d KiB of the kernel's image", what, seen>>10)
+	return head, err
 }

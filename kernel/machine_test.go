@@ -20,7 +20,7 @@ func TestFindInit(t *testing.T) {
 	}
 	// A name alone does not make a task, also not one across two looks.
 	w.poke(worldQueues+0x8000, []byte("swapper/0"))
-	w.poke(worldTasks+initChunk-3, []byte("swapper"))
+	w.poke(worldTasks+scanWindow-3, []byte("swapper"))
 	w.lose(worldTasks - 0x1000)
 	all = remora.Range{Start: worldTasks - 0x1000, Size: 0x700000}
 	if at, ok := findInit(t.Context(), w.k.mem, &w.w.taskFields, all); !ok || at != worldTasks {

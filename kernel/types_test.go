@@ -156,3 +156,40 @@ func TestStructuresWithinThemselves(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFields looks for members in any BTF.
+func FuzzFields(f *testing.F) {
+	f.Add(sampleTypes().Bytes())
+	f.Add(kernelTypes().Bytes())
+	loop := &testimage.BTF{}
+	loop.Struct("thing", 8, member("", 1, 0), member("", 2, 0), member("tasks", 2, 0))
+	loop.Array(2, 2)
+	f.Add(loop.Bytes())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if len(raw) > 1<<16 {
+			return
+		}
+		data, err := btf.Open(t.Context(), "test", uint64(len(raw)), func(_ context.Context, p []byte, off uint32) error {
+			copy(p, raw[off:])
+			return nil
+		}, nil)
+		if err != nil {
+			return
+		}
+		types := newTypes(nil, data, "in a test")
+		var all [6]field
+		err = types.fields(t.Context(), wanted{&all[0], "thing.pid", false}, wanted{&all[1], "thing.tasks.prev", true}, wanted{&all[2], "thing.wide", true},
+			wanted{&all[3], "node.wanted", false}, wanted{&all[4], "xarray.xa_head", false}, wanted{&all[5], "task_struct.comm", true})
+		if err != nil && !errors.Is(err, remora.ErrCorrupt) && !errors.Is(err, errors.ErrUnsupported) {
+			t.Fatal(err)
+		}
+		for _, f := range all {
+			if f.bits != 0 && int(f.bit)+int(f.bits) > 8*int(f.size) || f.bits != 0 && f.size > 8 {
+				t.Fatalf("%+v", f)
+			}
+		}
+		if _, err := types.size(t.Context(), "thing"); err != nil && !errors.Is(err, remora.ErrCorrupt) && !errors.Is(err, errors.ErrUnsupported) {
+			t.Fatal(err)
+		}
+	})
+}

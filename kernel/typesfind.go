@@ -5,7 +5,6 @@ package kernel
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -37,9 +36,10 @@ func (k *Kernel) typesInMemory(ctx context.Context) (*Types, error) {
 	if _, err := k.Tables(ctx); err != nil {
 		return nil, err
 	}
-	r, why := k.rangeOfBTF(ctx)
+	// BOUNDED_SECTION_BY(.BTF, _BTF) in the kernel's include/asm-generic/vmlinux.lds.h
+	at, why := k.symbol(ctx, "__start_BTF")
 	if why == nil {
-		return k.typesAt(ctx, r, "from __start_BTF to __stop_BTF")
+		return k.typesAt(ctx, at, "at __start_BTF")
 	}
 	t, err := k.scanForBTF(ctx)
 	if err != nil {
@@ -76,25 +76,9 @@ func (k *Kernel) typesOfFile(ctx context.Context, path string) (*Types, error) {
 	return newTypes(k, data, "in "+path), nil
 }
 
-// rangeOfBTF gives where the symbols have it (BTF in include/asm-generic/vmlinux.lds.h).
-func (k *Kernel) rangeOfBTF(ctx context.Context) (r remora.Range, err error) {
-	start, err := k.symbol(ctx, "__start_BTF")
-	if err != nil {
-		return r, err
-	}
-	stop, err := k.symbol(ctx, "__stop_BTF")
-	if err != nil {
-		return r, err
-	}
-	if stop <= start {
-		return r, fmt.Errorf("__stop_BTF at %v is not behind __start_BTF at %v: %w", stop, start, remora.ErrCorrupt)
-	}
-	return remora.Range{Start: start, Size: uint64(stop - start)}, nil
-}
-
-// typesAt gives the types whose BTF is in a range of the kernel's memory.
-func (k *Kernel) typesAt(ctx context.Context, r remora.Range, how string) (*Types, error) {
-	data, err := btf.Open(ctx, "the kernel's BTF", r.Size, k.readBTF(r.Start), nil)
+// typesAt gives the types whose BTF is in the kernel's memory at a.
+func (k *Kernel) typesAt(ctx context.Context, a remora.Addr, how string) (*Types, error) {
+	data, err := btf.Open(ctx, "the kernel's BTF", btf.MaxSize, k.readBTF(a), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +99,7 @@ const magicOfBTF = "\x9f\xeb\x01\x00"
 // scanForBTF looks for BTF in the image of the kernel. There are copies elsewhere in
 // memory: what the kernel was unpacked from, and the file that it was read out of.
 func (k *Kernel) scanForBTF(ctx context.Context) (t *Types, err error) {
-	seen, lost, why := k.imageWindows(ctx, len(magicOfBTF)-1, func(at remora.Addr, b []byte) bool {
+	err = k.overImage(ctx, "BTF, which a kernel made with CONFIG_DEBUG_INFO_BTF=y has,", len(magicOfBTF)-1, func(at remora.Addr, b []byte) bool {
 		for {
 			i := bytes.Index(b, []byte(magicOfBTF))
 			if i < 0 {
@@ -127,34 +111,12 @@ func (k *Kernel) scanForBTF(ctx context.Context) (t *Types, err error) {
 			at, b = at+remora.Addr(i)+1, b[i+1:]
 		}
 	})
-	switch {
-	case t != nil:
-		return t, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case why != nil && seen == 0:
-		return nil, why
-	}
-	text := fmt.Sprintf("no BTF is in the %d KiB of the kernel's image, which a kernel made with CONFIG_DEBUG_INFO_BTF=y has", seen>>10)
-	if why != nil {
-		return nil, fmt.Errorf("%s; %d KiB of it could not be read: %w", text, lost>>10, why)
-	}
-	return nil, errors.New(text)
+	return t, err
 }
 
 // tryBTF takes what is at an address for the BTF of a kernel.
 func (k *Kernel) tryBTF(ctx context.Context, a remora.Addr) *Types {
-	var h [24]byte
-	if _, err := k.mem.ReadAt(ctx, h[:], a); err != nil {
-		return nil
-	}
-	head, types := uint64(binary.LittleEndian.Uint32(h[4:])), uint64(binary.LittleEndian.Uint32(h[12:]))
-	text := uint64(binary.LittleEndian.Uint32(h[16:])) + uint64(binary.LittleEndian.Uint32(h[20:]))
-	size := head + max(uint64(binary.LittleEndian.Uint32(h[8:]))+types, text)
-	if types == 0 || size > btf.MaxSize {
-		return nil
-	}
-	t, err := k.typesAt(ctx, remora.Range{Start: a, Size: size}, fmt.Sprintf("found at %v in the kernel's image", a))
+	t, err := k.typesAt(ctx, a, fmt.Sprintf("found at %v in the kernel's image", a))
 	if err != nil {
 		return nil
 	}

@@ -122,6 +122,26 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// What is not known of modules is told where that may be why a type is not found.
+func TestLookupWithoutModules(t *testing.T) {
+	m := newTyped()
+	m.put(moduleAt, make([]byte, 4))
+	m.put(headAt, m.words(0, 0))
+	types, err := m.kernel(t).Types(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for d, err := range types.Lookup(t.Context(), "own") {
+		if n++; err == nil || !strings.Contains(err.Error(), "modules") {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
+
 func TestNoTypes(t *testing.T) {
 	m := newTyped()
 	m.put(typesAt, make([]byte, 4))
@@ -151,7 +171,7 @@ func TestModulesThatAreDamaged(t *testing.T) {
 			m.put(headAt, m.words(entryAt+8, entryAt+8))
 			m.put(entryAt, m.words(0, entryAt+8, headAt, btfAt))
 		}, remora.ErrCorrupt},
-		"a size that is much":      {func(m *typed) { m.put(btfAt+8, []byte("\xff\xff\xff\xff")) }, remora.ErrCorrupt},
+		"a size that is little":    {func(m *typed) { m.put(btfAt+8, []byte("\x28\x00\x00\x00")) }, remora.ErrCorrupt},
 		"a list that ends nowhere": {func(m *typed) { m.put(entryAt+8, m.words(0x7fff0000)) }, remora.ErrFault},
 		"types of another version": {func(m *typed) { m.put(moduleAt+4, []byte{0}) }, remora.ErrCorrupt},
 	} {

@@ -53,7 +53,7 @@ func (t *Types) moduleList(ctx context.Context, f *moduleBTF) (remora.Addr, erro
 	if err == nil || ctx.Err() != nil {
 		return head, err
 	}
-	head, why := t.k.findList(ctx, "btf_modules", f.list, func(entry remora.Addr) bool {
+	head, why := t.k.findList(ctx, "head of btf_modules", f.list, func(entry remora.Addr) bool {
 		r := t.k.reader(ctx)
 		data := r.uint(r.ptr(r.ptr(entry, f.btf), f.data), field{size: 4})
 		return r.err == nil && data == uint64(binary.LittleEndian.Uint32([]byte(magicOfBTF)))

@@ -4,6 +4,8 @@ package kernel
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"strings"
 
@@ -18,7 +20,8 @@ type Type struct {
 
 // Lookup gives the types of a name in their order, those of the kernel first: "list_head",
 // or with the kind of type before it "struct list_head". Modules are looked into where the
-// kernel itself has none.
+// kernel itself has none; the error is what could not be read of them, where that may be why
+// there is none.
 func (t *Types) Lookup(ctx context.Context, name string) iter.Seq2[Type, error] {
 	kinds := []btf.Kind{btf.Struct, btf.Union, btf.Enum, btf.Enum64, btf.Typedef, btf.Int, btf.Float}
 	if word, rest, ok := strings.Cut(name, " "); ok {
@@ -37,15 +40,23 @@ func (t *Types) Lookup(ctx context.Context, name string) iter.Seq2[Type, error] 
 		if !none {
 			return
 		}
+		var lost error
 		for in, err := range t.Modules(ctx) {
 			if err != nil {
-				return // what modules have is more than was asked for
+				if !errors.Is(err, errors.ErrUnsupported) { // a kernel may keep none of modules
+					lost = err
+				}
+				continue
 			}
 			for d, err := range in.Named(ctx, name, kinds...) {
+				none = false
 				if !yield(Type{d, in}, err) || err != nil {
 					return
 				}
 			}
+		}
+		if none && lost != nil {
+			yield(Type{}, fmt.Errorf("the kernel itself has no type %.100q, and not all types of modules could be read: %w", name, lost))
 		}
 	}
 }

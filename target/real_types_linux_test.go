@@ -26,7 +26,7 @@ func TestRealTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Log(types.How())
-			if strings.HasPrefix(machine.Kernel, vmlab.AMD64v6_1) {
+			if machine == (vmlab.Machine{Kernel: vmlab.AMD64v6_1}) {
 				m.testTypesOf(t, vmlab.MakedumpfileZlib31)
 			}
 			m.testTypesOf(t, vmlab.KdumpZlib)
