@@ -74,7 +74,7 @@ func vmcoreinfo(file string) (*kernel.VMCoreInfo, error) {
 	}
 	v := kernel.ReadVMCoreInfo(b)
 	if v == nil {
-		return nil, &remora.FormatError{File: file, Want: "VMCOREINFO, as lines of KEY=VALUE with OSRELEASE", Got: "something else", Err: remora.ErrUnrecognized}
+		return nil, &remora.FormatError{File: file, Want: "VMCOREINFO, as lines of KEY=VALUE with OSRELEASE", Got: "something else", Err: remora.ErrCorrupt}
 	}
 	return v, nil
 }
