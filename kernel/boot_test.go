@@ -21,6 +21,7 @@ import (
 const (
 	atBanner = 0x1000
 	atNote   = 0x2000 // the pointer vmcoreinfo_note
+	atDirect = 0x2008 // page_offset_base
 	atTop    = 0x80000
 	atTables = 0x100000 // of kallsyms
 )
@@ -44,6 +45,7 @@ func (m *machine) tell(order, encoding string, data bool) {
 	if data {
 		add(atBanner, "linux_banner")
 		add(atNote, "vmcoreinfo_note")
+		add(atDirect, "page_offset_base")
 		add(imageBytes, "_end")
 		add(atTop, map[string]string{"x86-64": "init_top_pgt"}[m.mode.Arch])
 		if last := &k.Symbols[len(k.Symbols)-1]; last.Name == "" {

@@ -68,6 +68,10 @@ func (g *Found) facts() (all []remora.Fact) {
 	add := func(key, format string, args ...any) {
 		all = append(all, remora.Fact{Key: key, Value: fmt.Sprintf(format, args...)})
 	}
+	if name, ok := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64"}[g.Machine]; ok {
+		add("arch", "%s", name)
+	}
+	add("page size", "%d", g.Format.PageSize())
 	if g.Info != nil {
 		add("VMCOREINFO", "%d lines, from %s", len(g.Info.Lines), cmp.Or(g.InfoFrom, "the image"))
 	} else {

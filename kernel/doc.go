@@ -19,6 +19,9 @@
 //     saved is read once, in parallel;
 //   - by kallsyms, whose tables are known by what they look like, in the same memory.
 //
+// Of several kernels in memory, as a kernel and the one that wrote its dump, the search takes
+// the one whose note is lowest.
+//
 // It believes no value by itself: a root is taken when the tables below it map the kernel
 // where the kernel says that it is, and its release or its banner is there. When none is
 // found the error, a *TablesError, lists all that was tried.

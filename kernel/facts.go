@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,7 +17,9 @@ import (
 func (k *Kernel) Facts(ctx context.Context) ([]remora.Fact, error) {
 	var facts []remora.Fact
 	add := func(key, value string, err error) {
-		if err != nil {
+		if _, ok := errors.AsType[*NoTypesError](err); ok { // Describe says why
+			value = "not known: the types of the kernel are not available"
+		} else if err != nil {
 			value = "not known: " + err.Error()
 		}
 		facts = append(facts, remora.Fact{Key: key, Value: value})

@@ -132,12 +132,20 @@ func (k *Kernel) findPieces(ctx context.Context) (all []Piece) {
 	base := remora.Addr(g.ImageBase)
 	all = []Piece{{remora.Range{Start: stext + base, Size: uint64(end - stext)}, stext}}
 	if direct, ok := f.directByNote(g, symbols); ok {
-		// All addresses that memory has; what lies between is a hole there, too.
+		// From the first to the last address that is saved: what is between and is not has a
+		// cause of its own.
+		var memory remora.Range
 		for r, err := range saved(ctx, k.phys, remora.Range{Size: 1 << 52}) {
 			if err != nil {
 				break
 			}
-			all = append(all, Piece{r, direct + r.Start})
+			if memory.Empty() {
+				memory = r
+			}
+			memory = remora.Between(memory.Start, r.Start+remora.Addr(r.Size))
+		}
+		if !memory.Empty() {
+			all = append(all, Piece{memory, direct + memory.Start})
 		}
 	}
 	slices.SortFunc(all, func(a, b Piece) int { return cmp.Compare(a.Virt, b.Virt) })

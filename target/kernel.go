@@ -74,7 +74,7 @@ func vmcoreinfo(file string) (*kernel.VMCoreInfo, error) {
 	}
 	v := kernel.ReadVMCoreInfo(b)
 	if v == nil {
-		return nil, &remora.FormatError{File: file, Want: "VMCOREINFO, as lines of KEY=VALUE with OSRELEASE", Got: "something else", Err: remora.ErrUnrecognized}
+		return nil, &remora.FormatError{File: file, Want: "VMCOREINFO, as lines of KEY=VALUE with OSRELEASE", Got: "something else", Err: remora.ErrCorrupt}
 	}
 	return v, nil
 }
@@ -88,8 +88,10 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	if err != nil {
 		return facts, err
 	}
-	facts = slices.DeleteFunc(facts, func(f remora.Fact) bool { return f.Key == "VMCOREINFO" }) // the kernel says more
 	more, err := k.Kernel.Describe(ctx)
+	facts = slices.DeleteFunc(facts, func(f remora.Fact) bool { // of which the kernel says more
+		return slices.ContainsFunc(more, func(m remora.Fact) bool { return m.Key == f.Key })
+	})
 	if facts = append(facts, more...); err != nil {
 		return facts, err
 	}

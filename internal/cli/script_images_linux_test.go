@@ -88,7 +88,8 @@ func imagePlaces() (text []byte) {
 }
 
 // writeImage writes an image of the machine: "elf", "bare" without VMCOREINFO, "cr3" with
-// registers instead, "evil" with text that no terminal should see, "log" with a log, "kdump" with a lost page, "flat", "lime", "raw" as memory from
+// registers instead, "evil" with text that no terminal should see, "log" with a log, "kdump" with a lost page,
+// "lost" without the top page table, "flat", "lime", "raw" as memory from
 // 0x4000000 on, or "split" into FILE.1, FILE.2 and FILE.3.
 func writeImage(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 2, "image FILE KIND")
@@ -123,6 +124,11 @@ func writeImage(ts *testscript.TestScript, neg bool, args []string) {
 		v.Notes = []testimage.Note{status, state.Note()}
 		save(name, v.Bytes())
 	case "kdump":
+		save(name, k.Bytes())
+	case "lost":
+		mem.Mark(imageRoot>>12, 1, testimage.Lost)
+		mem.Write(imageLoad+0x40000+2*65, []byte("6.12.0-script\x00"))
+		k.VMCoreInfo = append(imageInfo[:len(imageInfo):len(imageInfo)], "SYMBOL(init_uts_ns)=ffffffff81040000\nOFFSET(uts_namespace.name)=0\n"...)
 		save(name, k.Bytes())
 	case "flat":
 		save(name, testimage.Flatten(k.Bytes(), testimage.FlatOptions{}))
