@@ -74,7 +74,8 @@
 // without CONFIG_KALLSYMS, nor, since 7.0, without CONFIG_KALLSYMS_ALL. Memory that says of
 // itself no runs (remora.Mapper) is not searched.
 //
-// Pages in zswap and zram are named, and not unpacked. Swap needs the kernel's symbols of
-// data (CONFIG_KALLSYMS_ALL). A page that the page tables do not have is never written,
+// Pages in zswap and zram are named, and not unpacked. In a kernel without symbols for its
+// data (CONFIG_KALLSYMS_ALL=n) swap areas are searched for, up to 6.15. The core file of a
+// process of 32 bits is one of 64. A page that the page tables do not have is never written,
 // but for one of a file that is shared: the kernel would have to make one.
 package kernel

@@ -43,6 +43,7 @@ const swapTypes = 32
 // mm/swap_table.h).
 type swapFields struct {
 	flags, max, file, bdev, clusters, swapMap, zeromap field // swap_info_struct
+	typ, room                                          field
 	table, zeroBits                                    field // swap_cluster_info
 	disk, diskName                                     field
 	xarray                                             xarrayFields
@@ -107,6 +108,7 @@ type swapArea struct {
 	mapped  bool        // it has a swap_map: a free slot of the table says nothing
 	zswap   remora.Addr // what zswap has for it
 	rbtree  bool        // zswap's is of before 6.8
+	blind   bool        // there may be a zswap, and what it has is not known
 }
 
 // swap finds out what there is to know.
@@ -127,22 +129,18 @@ func (k *Kernel) findSwap(ctx context.Context) (*swapKnown, error) {
 	if err := errors.Join(s.f.find(ctx, t), s.written.find(ctx, t)); err != nil {
 		return nil, fmt.Errorf("swap: %w", err)
 	}
-	info, err := k.symbol(ctx, "swap_info")
+	roots, err := k.swapRoots(ctx, &s.f)
 	if err != nil {
 		return nil, fmt.Errorf("swap areas: %w", err)
 	}
-	count := uint64(swapTypes)
 	p := peekInto(ctx, k)
 	defer p.done()
-	if at, err := k.symbol(ctx, "nr_swapfiles"); err == nil {
-		count = min(count, p.uint(at, field{size: 4}))
-	}
-	for i := range s.areas[:count] {
-		at := remora.Addr(p.word(info + remora.Addr(8*i)))
+	for i := range s.areas[:min(roots.count, swapTypes)] {
+		at := remora.Addr(p.word(roots.info + remora.Addr(8*i)))
 		if at == 0 || p.err != nil {
 			continue
 		}
-		if err := k.findArea(ctx, p, s, i, at); err != nil {
+		if err := k.findArea(ctx, p, s, &roots, i, at); err != nil {
 			return nil, fmt.Errorf("swap area %d: %w", i, err)
 		}
 	}
@@ -153,7 +151,7 @@ func (k *Kernel) findSwap(ctx context.Context) (*swapKnown, error) {
 }
 
 // findArea fills in one area.
-func (k *Kernel) findArea(ctx context.Context, p *peek, s *swapKnown, i int, at remora.Addr) error {
+func (k *Kernel) findArea(ctx context.Context, p *peek, s *swapKnown, roots *swapRoots, i int, at remora.Addr) error {
 	const used = 1 // SWP_USED
 	a, f := &s.areas[i], &s.f
 	if p.uint(at, f.flags)&used == 0 {
@@ -168,10 +166,8 @@ func (k *Kernel) findArea(ctx context.Context, p *peek, s *swapKnown, i int, at 
 			return fmt.Errorf("the size of a cluster is not known: %w", remora.ErrUnrecognized)
 		}
 		a.cluster = remora.Addr(p.uint(at, f.clusters))
-	} else if base, err := k.symbol(ctx, "swapper_spaces"); err == nil {
-		a.spaces = remora.Addr(p.word(base + remora.Addr(8*i)))
 	} else {
-		return err
+		a.spaces = remora.Addr(p.word(roots.spaces + remora.Addr(8*i)))
 	}
 	trees, err := k.symbol(ctx, "zswap_trees")
 	switch {
@@ -179,6 +175,8 @@ func (k *Kernel) findArea(ctx context.Context, p *peek, s *swapKnown, i int, at 
 		a.zswap, a.rbtree = remora.Addr(p.word(trees+remora.Addr(8*i))), f.rbRoot.has()
 	case ctx.Err() != nil:
 		return ctx.Err()
+	default:
+		a.blind = f.entry.has()
 	}
 	if file := remora.Addr(p.uint(at, f.file)); file != 0 && p.err == nil {
 		if a.Path, err = k.path(ctx, file); err != nil && ctx.Err() != nil {
@@ -209,6 +207,8 @@ func (f *swapFields) find(ctx context.Context, t *Types) error {
 	list := append(f.xarray.wanted(), []wanted{
 		{into: &f.flags, member: "swap_info_struct.flags"},
 		{into: &f.max, member: "swap_info_struct.max"},
+		{into: &f.typ, member: "swap_info_struct.type"},
+		{into: &f.room, member: "swap_info_struct.pages"},
 		{into: &f.file, member: "swap_info_struct.swap_file"},
 		{into: &f.bdev, member: "swap_info_struct.bdev"},
 		{into: &f.clusters, member: "swap_info_struct.cluster_info"},

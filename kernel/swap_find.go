@@ -65,10 +65,13 @@ func (s *swapKnown) find(p *peek, area int, off uint64) (state swapState, phys r
 	switch {
 	case p.err != nil:
 		return swapUnknown, 0
-	case kept && (packed || a.InRAM):
+	case kept && (packed || a.InRAM || a.blind):
 		return swapCached, phys
 	case kept:
 		return swapLeft, phys
+	case a.blind:
+		p.err = errZswap
+		return swapUnknown, 0
 	case packed:
 		return swapZswap, 0
 	case a.InRAM:

@@ -58,8 +58,9 @@ func (x *xarrayFields) find(p *peek, a remora.Addr, index uint64) (entry, first 
 		i := index >> shift & (slots - 1)
 		entry = x.slot(p, node, i)
 		if entry&3 == 2 && entry < 4*slots { // a sibling: the entry is in another slot
+			own := i
 			i = entry >> 2
-			if entry = x.slot(p, node, i); entry&3 == 2 {
+			if entry = x.slot(p, node, i); entry&3 == 2 || i > own {
 				p.err = remora.ErrCorrupt
 				return 0, 0
 			}

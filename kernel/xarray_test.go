@@ -74,6 +74,7 @@ func TestXarrayThatIsDamaged(t *testing.T) {
 			return h.xnode(xarrayNode, 6, map[int]uint64{0: h.xnode(xarrayNode+0x800, 6, nil)})
 		}, remora.ErrCorrupt},
 		{"a sibling of a sibling", func(h *heap) uint64 { return h.xnode(xarrayNode, 0, map[int]uint64{0: 1<<2 | 2, 1: 2}) }, remora.ErrCorrupt},
+		{"a sibling behind it", func(h *heap) uint64 { return h.xnode(xarrayNode, 0, map[int]uint64{0: 5<<2 | 2, 5: heapBase}) }, remora.ErrCorrupt},
 		{"a shift beyond a word", func(h *heap) uint64 { return h.xnode(xarrayNode, 200, nil) }, remora.ErrCorrupt},
 		{"memory that is not there", func(*heap) uint64 { return 0xffff000000000002 }, remora.ErrUnmapped},
 	} {

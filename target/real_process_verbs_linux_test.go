@@ -49,7 +49,7 @@ func TestRealProcessVerbs(t *testing.T) {
 	v.run(3, "maps", at(vmlab.ELF, 2)).errs("has no memory of its own")
 	v.run(3, "maps", at(vmlab.ELF, 123456)).errs("no process or thread 123456")
 	v.run(6, "maps", image, "--swap", m.Dump(vmlab.Vmcore)).errs("want SWAPSPACE2")
-	v.run(0, "maps", image, "--swap", "0="+m.Dump(vmlab.Swap))
+	v.run(0, "maps", image, "--swap", "0="+m.Dump(vmlab.Swap)).errs("of the same moment")
 
 	core := filepath.Join(dir, "core")
 	v.run(2, "dump", image).errs("-o FILE")

@@ -30,7 +30,7 @@ func dumpCommand() Command {
 			"The file can be read by its owner only.",
 		Examples: []string{
 			"remora dump vmcore@1234 -o core.1234",
-			"gdb /usr/bin/program core.1234",
+			"remora dump vmcore@1234 -o core && gdb /usr/bin/program core",
 			"remora dump vmcore@1234 --swap 0=swap.img -o core.1234",
 		},
 		New: func(flags *pflag.FlagSet) Run {

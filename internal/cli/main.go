@@ -68,7 +68,11 @@ func (v *invocation) run(ctx context.Context, c *Command, run Run, args []string
 	v.started, v.env.JSON = true, v.json
 	v.env.Color = !v.json && v.wantsColor()
 	v.env.Open = func(ctx context.Context, spec string, o *target.Options) (remora.Target, error) {
-		return open(ctx, spec, o, c.Needs)
+		t, err := open(ctx, spec, o, c.Needs)
+		if _, ok := t.(*target.Process); ok && o != nil && len(o.Swap) > 0 {
+			v.env.Note("the swap files are believed to be of the same moment as the image: nothing in them tells")
+		}
+		return t, err
 	}
 	ctx, cancel := v.timeout.limit(ctx)
 	defer cancel()
