@@ -54,7 +54,7 @@ func measure(t *twin, r row, rounds int, each time.Duration) (res result, err er
 				return res, err
 			}
 		}
-		took, _, err := t.run("%s", r.there(t, n))
+		took, err := r.timeThere(t, n)
 		if err != nil {
 			return res, err
 		}
@@ -93,7 +93,7 @@ func place(t *twin, r row, round int) error {
 // times gives the number of times that the twin does in about the given time.
 func times(t *twin, r row, each time.Duration) (int, error) {
 	for n := 1; ; n *= 2 {
-		took, _, err := t.run("%s", r.there(t, n))
+		took, err := r.timeThere(t, n)
 		if err != nil {
 			return 0, err
 		}
@@ -101,6 +101,17 @@ func times(t *twin, r row, each time.Duration) (int, error) {
 			return max(1, int(float64(n)*float64(each)/float64(took))), nil
 		}
 	}
+}
+
+// timeThere has the peer do it n times.
+func (r *row) timeThere(t *twin, n int) (took time.Duration, err error) {
+	if r.peer == nil {
+		took, _, err = t.run("%s", r.there(t, n))
+		return took, err
+	}
+	began := time.Now()
+	err = r.peer(n)
+	return time.Since(began), err
 }
 
 func timeHere(r row, n int, before, after *runtime.MemStats) (float64, error) {
