@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,8 +62,12 @@ func newKernels() (_ part, err error) {
 	b.elf, b.zlib, b.raw = lab.Dump(vmlab.ELFPaging), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.RAM)
 	b.debug = lab.Debug()
 	b.bare = vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, NoVMCOREINFO: true}).Dump(vmlab.ELF)
-	for _, s := range lab.About.RAM {
-		b.segments = append(b.segments, remora.Range{Start: remora.Addr(s.Start), Size: s.End - s.Start})
+	for i, s := range lab.About.RAM {
+		start := s.Start
+		if i > 0 && s.Start <= 1<<20 && s.Offset == s.Start { // the file has what the ROM is before
+			start = lab.About.RAM[i-1].End
+		}
+		b.segments = append(b.segments, remora.Range{Start: remora.Addr(start), Size: s.End - start})
 	}
 	main := lab.Truth().Witness(witness.RoleMain)
 	anon, _ := main.Find(witness.Anon)
@@ -121,11 +126,18 @@ func command(in, name string, args ...string) func(n int) error {
 
 func (b *kernels) rows() ([]row, error) {
 	nothing := command("", "/bin/true")
+	from, to := bytes.Repeat([]byte{1}, 8<<20), bytes.Repeat([]byte{2}, 8<<20)
 	run := func(name, limit string, args []string, peer func(n int) error) row {
 		return row{name: name, limit: limit, wide: true, here: command("", b.remora, args...), peer: peer}
 	}
 	rows := []row{
 		{name: "start of /bin/true", peer: nothing, wide: true},
+		{name: "memcpy of 8 MiB", bytes: 8 << 20, peer: func(n int) error {
+			for range n {
+				copy(to, from)
+			}
+			return nil
+		}},
 		run("remora version, by /bin/true", "", []string{"version"}, nothing),
 		run("remora ps, ELF, by drgn", "at most 0.25", []string{"ps", b.elf}, command("", b.python, b.script(), "ps", b.elf, b.debug)),
 		run("remora ps, zlib, by drgn", "at most 0.25", []string{"ps", b.zlib}, command("", b.python, b.script(), "ps", b.zlib, b.debug)),
