@@ -15,6 +15,6 @@
 // debugging information for those who need that. Whole commands are run to their end, as a
 // user does. What no peer can do is held against the start of a process that does nothing.
 //
-// Rows of the twin alone are for calibration: a system call that does
-// nothing, a copy of 16 MiB, the start of a process.
+// Rows of the twin alone are for calibration: a system call that does nothing, a copy
+// of memory, the start of a process. What takes seconds is done in ten rounds.
 package main
