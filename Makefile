@@ -29,7 +29,7 @@ conformance: ## hold the engines against the running kernel (CALLS=1000000 rando
 lint: ## hold the tree against its rules
 	scripts/lint
 
-bench: ## measure against the same calls made in C (ROUNDS=21)
+bench: ## measure against the same calls made in C, and against drgn and crash (ROUNDS=21)
 	ROUNDS=$(ROUNDS) scripts/bench
 
 fuzz: ## run every fuzz target in turn (FUZZTIME=1m each)

@@ -159,3 +159,34 @@ func (m *moment) testFiltered(t *testing.T, all pages) {
 		t.Errorf("only %d pages were left out", missing)
 	}
 }
+
+// TestRealFilteredPages wants the page tables of each witness in an image without user
+// pages to lead where the guest said, and what they lead to to be left out.
+func TestRealFilteredPages(t *testing.T) {
+	m := openMoment(t, vmlab.Machine{Kernel: vmlab.AMD64v6_1})
+	k, _ := m.kernel(t, vmlab.MakedumpfileZlib31)
+	for _, role := range []string{witness.RoleMain, witness.RoleAreas, witness.RoleThreads} {
+		w := m.Truth().Witness(role)
+		p := openProcess(t, k, w.Pid, nil)
+		present, out, b := 0, 0, make([]byte, page)
+		for _, pg := range m.Truth().Pages(w.Pid) {
+			if !pg.Present() {
+				continue
+			}
+			present++
+			va := remora.Addr(pg.Addr)
+			if e := p.Translate(t.Context(), va); e.Err != nil || e.Phys+(va-e.Virt) != remora.Addr(pg.Frame*page) {
+				t.Fatalf("%s: %v leads to %+v, not to page 0x%x", role, va, e, pg.Frame)
+			}
+			_, err := p.Memory().ReadAt(t.Context(), b, va)
+			if errors.Is(err, remora.ErrNotSaved) {
+				out++
+			} else if err != nil {
+				t.Errorf("%s: %v", role, err)
+			}
+		}
+		if t.Logf("%s: %d pages, %d left out", role, present, out); out < present*8/10 {
+			t.Errorf("%s: %d of %d pages are left out", role, out, present)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,6 +44,27 @@ func TestRowsRun(t *testing.T) {
 	if n := strings.Count("\n"+out.String(), "\n8 bytes"); n != 7 {
 		t.Errorf("%d rows in\n%s", n, out.String())
 	}
+}
+
+// The same for a row whose peer is timed from here.
+func TestPeerRowsRun(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(&out, whole{}, 10, time.Millisecond, ""); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "at most 2.00"); n != 1 {
+		t.Errorf("%d rows in\n%s", n, out.String())
+	}
+}
+
+// whole is a part of one row: a process by itself.
+type whole struct{}
+
+func (whole) twin() (*twin, error) { return (&twin{cmd: exec.Command("cat")}).start() }
+func (whole) close() error         { return nil }
+func (whole) rows() ([]row, error) {
+	do := command("", "true")
+	return []row{{name: "true", limit: "at most 2.00", here: do, peer: do, wide: true}}, nil
 }
 
 // The same for the rows about images, on small ones.

@@ -35,9 +35,12 @@ func measure(t *twin, r row, rounds int, each time.Duration) (res result, err er
 			return res, err
 		}
 	}
-	n, err := times(t, r, each)
+	n, once, err := times(t, r, each)
 	if err != nil {
 		return res, err
+	}
+	if once > time.Second {
+		rounds = min(rounds, 10)
 	}
 	if r.most > 0 {
 		n = min(n, r.most)
@@ -54,7 +57,7 @@ func measure(t *twin, r row, rounds int, each time.Duration) (res result, err er
 				return res, err
 			}
 		}
-		took, _, err := t.run("%s", r.there(t, n))
+		took, err := r.timeThere(t, n)
 		if err != nil {
 			return res, err
 		}
@@ -90,17 +93,29 @@ func place(t *twin, r row, round int) error {
 	return linux.Place(t.cmd.Process.Pid, where...)
 }
 
-// times gives the number of times that the twin does in about the given time.
-func times(t *twin, r row, each time.Duration) (int, error) {
+// times gives the number of times that the twin does in about the given time, and how long
+// one takes.
+func times(t *twin, r row, each time.Duration) (n int, once time.Duration, err error) {
 	for n := 1; ; n *= 2 {
-		took, _, err := t.run("%s", r.there(t, n))
+		took, err := r.timeThere(t, n)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if took > each/4 {
-			return max(1, int(float64(n)*float64(each)/float64(took))), nil
+			return max(1, int(float64(n)*float64(each)/float64(took))), took / time.Duration(n), nil
 		}
 	}
+}
+
+// timeThere has the peer do it n times.
+func (r *row) timeThere(t *twin, n int) (took time.Duration, err error) {
+	if r.peer == nil {
+		took, _, err = t.run("%s", r.there(t, n))
+		return took, err
+	}
+	began := time.Now()
+	err = r.peer(n)
+	return time.Since(began), err
 }
 
 func timeHere(r row, n int, before, after *runtime.MemStats) (float64, error) {

@@ -25,6 +25,7 @@ type row struct {
 	most  int                                   // times in a round, where here takes much longer; 0: no limit
 
 	prepare func(t *twin) error // before the row; may be nil
+	peer    func(n int) error   // in place of there: what is timed from here, as a whole process is
 }
 
 // sizes of memory

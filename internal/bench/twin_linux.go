@@ -15,10 +15,10 @@ import (
 	"github.com/remora-go/remora"
 )
 
-//go:embed testdata/*.c
+//go:embed testdata/*.c testdata/*.py
 var sources embed.FS //remora:allow globals the compiler sets it, once
 
-// twin is a program in C, running.
+// twin is a program in C, or one that stands for it, running.
 type twin struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -46,6 +46,11 @@ func startTwin(name string, flags ...string) (*twin, error) {
 		return nil, fmt.Errorf("cc: %w: %s", err, out)
 	}
 	t.cmd = exec.Command(binary)
+	return t.start()
+}
+
+// start starts the command, whose answers come from its output.
+func (t *twin) start() (_ *twin, err error) {
 	t.cmd.Stderr = os.Stderr
 	if t.in, err = t.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -61,7 +66,9 @@ func startTwin(name string, flags ...string) (*twin, error) {
 func (t *twin) close() error {
 	t.in.Close()
 	err := t.cmd.Wait()
-	os.RemoveAll(t.dir)
+	if t.dir != "" {
+		os.RemoveAll(t.dir)
+	}
 	return err
 }
 

@@ -64,7 +64,7 @@ var layers = []layer{
 	{pkg: "internal/lint", tests: "only"},
 	{pkg: "internal/testsum"},
 	{pkg: "internal/mutate"},
-	{pkg: "internal/bench", may: ". proc vmcore target internal/vmlab compat/processvm memtest internal/specimen internal/sys/*", tests: "only"},
+	{pkg: "internal/bench", may: ". proc vmcore kernel target internal/vmlab internal/vmlab/witness compat/processvm memtest internal/specimen internal/sys/*", tests: "only"},
 }
 
 // testModules may be imported by any test.
