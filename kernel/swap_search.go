@@ -82,7 +82,7 @@ func (k *Kernel) searchSwap(ctx context.Context, f *swapFields) (r swapRoots, er
 	}
 	s.p = peekInto(ctx, k)
 	defer s.p.done()
-	_, _, err = k.imageWindows(ctx, 0, s.look)
+	err = k.overImage(ctx, "swap area in use", 0, s.look)
 	switch {
 	case ctx.Err() != nil:
 		return r, ctx.Err()
