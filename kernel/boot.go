@@ -16,21 +16,22 @@ import (
 // What a search of memory tries at most: a damaged image may hold any number of things
 // that look like something.
 const (
-	maxNotes  = 16
+	maxNotes  = 64
+	maxHeads  = 1 << 12 // of notes, whatever follows
 	maxDigits = 1 << 16
 	maxTables = 16 // tables of tokens with an index that fits
 )
 
 // find finds a kernel in physical memory: by VMCOREINFO if it is known; by the registers of
 // an x86-64 processor; by what a search of all memory finds. Nil options are tables with a
-// cache of their own. Where nothing stands up to the
-// checks the error is a *TablesError; a context's error comes as it is.
+// cache of their own. Where nothing stands up to the checks the error is a *TablesError; a
+// context's error comes as it is.
 func find(ctx context.Context, phys remora.Space, h *Hints, use *paging.Options) (*Found, error) {
 	if use == nil {
 		use = &paging.Options{Cache: paging.NewCache(phys, nil)}
 	}
 	f := &finder{ctx: ctx, phys: phys, h: h, use: use}
-	infos := []*VMCoreInfo{h.VMCoreInfo}
+	all := []told{{h.VMCoreInfo, h.InfoFrom}}
 	switch m := h.machine(h.VMCoreInfo); m {
 	case elf.EM_X86_64, elf.EM_AARCH64, elf.EM_RISCV, elf.EM_NONE:
 		f.byInfo(h.VMCoreInfo, h.InfoFrom)
@@ -40,7 +41,7 @@ func find(ctx context.Context, phys remora.Space, h *Hints, use *paging.Options)
 			f.inImage(weighed)
 		}
 		if !f.over() && !h.Given {
-			infos = append(infos, f.bySearch()...)
+			all = append(all, f.bySearch()...)
 		}
 		if !f.over() {
 			f.found = weighed
@@ -48,9 +49,9 @@ func find(ctx context.Context, phys remora.Space, h *Hints, use *paging.Options)
 	default:
 		f.no("page tables of %v are not known", m)
 	}
-	for _, info := range infos {
+	for _, t := range all {
 		if !f.over() {
-			f.byFormula(info)
+			f.byFormula(t)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -60,6 +61,12 @@ func find(ctx context.Context, phys remora.Space, h *Hints, use *paging.Options)
 		return nil, &TablesError{f.tried}
 	}
 	return f.found, nil
+}
+
+// told is VMCOREINFO, and where it is from.
+type told struct {
+	info *VMCoreInfo
+	from string
 }
 
 // byInfo follows what VMCOREINFO says; nil says nothing.
@@ -85,9 +92,9 @@ func (f *finder) byInfo(info *VMCoreInfo, from string) {
 // bySearch looks at all memory that is saved: for the note of VMCOREINFO first, which ends
 // the search when it stands up to the checks, then for kallsyms. It gives the notes that
 // did not.
-func (f *finder) bySearch() (infos []*VMCoreInfo) {
+func (f *finder) bySearch() (all []told) {
 	var others []remora.Addr
-	notes := 0
+	heads, notes := 0, 0
 	size, err := sweep(f.ctx, f.phys, remora.Range{Size: 1 << 63}, traces, func(t trace) bool {
 		if !t.note {
 			if len(others) < maxDigits {
@@ -95,17 +102,22 @@ func (f *finder) bySearch() (infos []*VMCoreInfo) {
 			}
 			return true
 		}
-		info := readNote(f.ctx, f.phys, t.at)
-		if notes++; info == nil || notes > maxNotes {
+		if heads++; heads > maxHeads || notes >= maxNotes {
 			return f.ctx.Err() == nil
 		}
+		info := readNote(f.ctx, f.phys, t.at)
+		if info == nil {
+			return f.ctx.Err() == nil
+		}
+		notes++
 		if f.h.VMCoreInfo != nil && slices.Equal(info.Lines, f.h.VMCoreInfo.Lines) {
 			return true // it was tried
 		}
-		f.byInfo(info, fmt.Sprintf("the note at %v, which was searched for", t.at))
+		from := fmt.Sprintf("the note at %v, which was searched for", t.at)
+		f.byInfo(info, from)
 		if f.found == nil {
 			f.no("that was by the VMCOREINFO of %s at %v", info.Release(), t.at)
-			infos = append(infos, info)
+			all = append(all, told{info, from})
 		}
 		return !f.over()
 	})
@@ -116,7 +128,7 @@ func (f *finder) bySearch() (infos []*VMCoreInfo) {
 		f.no("a search of memory: %v", err)
 	}
 	if f.over() || err != nil {
-		return infos
+		return all
 	}
 	f.no("a search of %d MiB of memory: %d notes of VMCOREINFO, %d places with the digits of kallsyms", size>>20, notes, len(others))
 	valid := 0
@@ -133,5 +145,5 @@ func (f *finder) bySearch() (infos []*VMCoreInfo) {
 			f.no("kallsyms with its digits at %v: %v", at, err)
 		}
 	}
-	return infos
+	return all
 }

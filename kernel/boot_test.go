@@ -22,6 +22,7 @@ const (
 	atBanner = 0x1000
 	atNote   = 0x2000 // the pointer vmcoreinfo_note
 	atDirect = 0x2008 // page_offset_base
+	atMask   = 0x2010 // sme_me_mask
 	atTop    = 0x80000
 	atTables = 0x100000 // of kallsyms
 )
@@ -46,6 +47,7 @@ func (m *machine) tell(order, encoding string, data bool) {
 		add(atBanner, "linux_banner")
 		add(atNote, "vmcoreinfo_note")
 		add(atDirect, "page_offset_base")
+		add(atMask, "sme_me_mask")
 		add(imageBytes, "_end")
 		add(atTop, map[string]string{"x86-64": "init_top_pgt"}[m.mode.Arch])
 		if last := &k.Symbols[len(k.Symbols)-1]; last.Name == "" {
@@ -138,6 +140,28 @@ func TestBootOfAnUnknownMachine(t *testing.T) {
 			found, err := find(t.Context(), m.space(t), &Hints{}, nil)
 			if err != nil || uint64(found.Root) != m.root || found.Machine != m.name || found.ImageBase != m.load-m.text {
 				t.Errorf("%v, %v: %+v, %v", m.mode, l, found, err)
+			}
+		}
+	}
+}
+
+// AMD's encryption of memory marks each entry with a bit, which sme_me_mask tells.
+func TestBootOfEncryptedMemory(t *testing.T) {
+	const mask = 1 << 47
+	for _, l := range layouts[3:] {
+		m := newMachine(testimage.TableModes()[0])
+		m.tell(l[0], l[1], true)
+		m.mem.Put64(m.load+atMask, mask, binary.LittleEndian)
+		for at := m.root; at < m.tables.Next; at += 8 {
+			page, _ := m.mem.Page(at >> 12)
+			if e := binary.LittleEndian.Uint64(page[at&0xfff:]); e&1 != 0 {
+				m.mem.Put64(at, e|mask, binary.LittleEndian)
+			}
+		}
+		for _, cpus := range [][]CPU{nil, {m.cpu(m.root | mask)}} {
+			found, err := find(t.Context(), m.space(t), &Hints{CPUs: cpus}, nil)
+			if err != nil || uint64(found.Root) != m.root || found.ImageBase != m.load-m.text {
+				t.Errorf("%v: %+v, %v", l, found, err)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ func (k *kallsyms) around() remora.Range {
 
 // byKallsyms follows the symbols that kallsyms has of the kernel.
 func (f *finder) byKallsyms(k *kallsyms) {
-	found, err := k.firsts(f.ctx, append(landmarks[:], "vmcoreinfo_note", "_text", "_end")...)
+	found, err := k.firsts(f.ctx, bootSymbols()...)
 	if _, ok := found["_stext"]; err != nil || !ok {
 		f.no("kallsyms at %v, %d symbols: there is no _stext (%v)", k.tokens, k.count, err)
 		return
@@ -35,6 +35,23 @@ func (f *finder) byKallsyms(k *kallsyms) {
 		f.byBanner(k, found)
 	default:
 		f.byPages(k, found)
+	}
+}
+
+// bootSymbols are the symbols that are looked up.
+func bootSymbols() []string {
+	return append(landmarks[:], "vmcoreinfo_note", "_text", "_end", "sme_me_mask")
+}
+
+// encryption reads sme_me_mask of an x86-64 kernel, whose image lies at a base.
+func (f *finder) encryption(symbols map[string]uint64, base uint64) {
+	f.encrypted = 0
+	at, ok := symbols["sme_me_mask"]
+	var b [8]byte
+	if ok && readPhys(f.ctx, f.phys, remora.Addr(at+base), b[:]) {
+		if n := binary.LittleEndian.Uint64(b[:]); n&(n-1) == 0 && n&(1<<52-1)>>32<<32 == n {
+			f.encrypted = n
+		}
 	}
 }
 
@@ -100,6 +117,7 @@ func (f *finder) byPlace(k *kallsyms, found map[string]uint64) {
 		}
 	}
 	stext := remora.Addr(found["_stext"])
+	f.encryption(found, 0)
 	for _, s := range f.shapes() {
 		tables := paging.NewTables(f.phys, s.format, remora.Addr(root), f.use)
 		for va := range s.mappings(f, tables, stext) {
@@ -144,6 +162,7 @@ func (f *finder) byBanner(k *kallsyms, found map[string]uint64) {
 		}
 		n++
 		f.release = p.release
+		f.encryption(found, base)
 		for _, s := range f.shapes() {
 			if !s.image.Contains(remora.Addr(found["_stext"])) {
 				continue // the tables of another machine may be read as these
@@ -247,7 +266,7 @@ func (f *finder) inImage(g *Found) {
 		if err != nil {
 			return f.ctx.Err() == nil
 		}
-		found, err := k.firsts(f.ctx, append(landmarks[:], "vmcoreinfo_note", "_text", "_end")...)
+		found, err := k.firsts(f.ctx, bootSymbols()...)
 		if err != nil {
 			return false
 		}

@@ -17,7 +17,8 @@ import (
 
 // byFormula takes a kernel without its page tables: where the release is found at the
 // address that VMCOREINFO's numbers give, the image is there.
-func (f *finder) byFormula(info *VMCoreInfo) {
+func (f *finder) byFormula(t told) {
+	info := t.info
 	f.info = info
 	defer func() { f.info = nil }()
 	machine := f.h.machine(info)
@@ -51,7 +52,7 @@ func (f *finder) byFormula(info *VMCoreInfo) {
 			continue
 		}
 		f.found = &Found{Machine: machine, Format: formats[0], Root: remora.Addr(root + b.N), How: b.From, Checked: checked,
-			Image: true, ImageBase: b.N, Linear: true, Info: info, InfoFrom: f.h.InfoFrom, Release: info.Release()}
+			Image: true, ImageBase: b.N, Linear: true, Info: info, InfoFrom: t.from, Release: info.Release()}
 		return
 	}
 }

@@ -17,6 +17,7 @@ const (
 	noteName = "VMCOREINFO\x00"
 	noteHead = 12                               // namesz, descsz, type
 	noteText = noteHead + (len(noteName)+3)&^3  // where the text begins
+	mostNote = 64 << 10                         // bytes of text: a page, of whatever size
 	notePage = 4096                             // the least that it is aligned to
 	noteSeen = noteText + len("OSRELEASE=") + 2 // of it, what is looked at first
 )
@@ -28,7 +29,7 @@ func isNote(b []byte) (size int, ok bool) {
 	}
 	le := binary.LittleEndian
 	size = int(le.Uint32(b[4:]))
-	return size, le.Uint32(b) == uint32(len(noteName)) && le.Uint32(b[8:]) == 0 && size > 0 && size <= MaxVMCoreInfo &&
+	return size, le.Uint32(b) == uint32(len(noteName)) && le.Uint32(b[8:]) == 0 && size > 0 && size <= mostNote &&
 		string(b[noteHead:noteHead+len(noteName)]) == noteName
 }
 

@@ -22,8 +22,9 @@ type finder struct {
 	tried []string
 	found *Found
 
-	symbols map[string]uint64 // virtual addresses by kallsyms, where that is tried
-	release string            // of the kernel by its banner, where it has no VMCOREINFO
+	symbols   map[string]uint64 // virtual addresses by kallsyms, where that is tried
+	release   string            // of the kernel by its banner, where it has no VMCOREINFO
+	encrypted uint64            // the bit in page tables that marks encrypted memory, where it has none
 }
 
 func (f *finder) no(format string, args ...any) {

@@ -75,7 +75,10 @@ func (f *finder) x86Formats() []*paging.Format {
 			}
 		}
 	}
-	mask, _ := f.info.Number("sme_mask")
+	mask, ok := f.info.Number("sme_mask")
+	if !ok {
+		mask = f.encrypted
+	}
 	var all []*paging.Format
 	for _, n := range levels {
 		format, err := paging.X86(paging.X86Options{Levels: n, SMEMask: mask, Kernel: f.version()})

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/testimage"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/kernel"
@@ -62,10 +61,12 @@ func openKernel(t testing.TB, file string, o *target.Options) *target.Kernel {
 // lime writes the guest's memory as a LiME file, in whose name the format is not told.
 func (m *moment) lime(t *testing.T) string {
 	t.Helper()
-	full := make(pages, m.end()/page)
-	for i := range full {
-		if _, _, ok := m.at(remora.Addr(i * page)); !ok {
-			full[i] = remora.ErrHole
+	phys := &testimage.Physical{Pages: map[uint64]testimage.Page{}}
+	for _, r := range m.rawRanges() {
+		data := make([]byte, r.Size)
+		m.physical(t, data, r.Start)
+		for at := uint64(0); at < r.Size; at += page {
+			phys.Pages[(uint64(r.Start)+at)/page] = testimage.Page{Data: data[at:][:page]}
 		}
 	}
 	path := filepath.Join(t.TempDir(), "memory")
@@ -74,10 +75,9 @@ func (m *moment) lime(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := m.memory(t, full).LiMETo(f, testimage.LiMEOptions{}); err != nil {
+	if err := phys.LiMETo(f, testimage.LiMEOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	m.bytes = nil
 	return path
 }
 
