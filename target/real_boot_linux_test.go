@@ -7,15 +7,12 @@ package target_test
 import (
 	"context"
 	"iter"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/internal/testimage"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/kernel"
 	"github.com/remora-go/remora/vmcore"
@@ -117,36 +114,6 @@ func notes(t *testing.T, img *vmcore.Image) (all []remora.Addr) {
 	return all
 }
 
-// lime writes the guest's memory as LiME does; nil if it is large.
-func (m *moment) lime(t *testing.T) *vmcore.Image {
-	t.Helper()
-	if m.Machine.MiB > vmlab.DefaultMiB {
-		return nil
-	}
-	phys := &testimage.Physical{Pages: map[uint64]testimage.Page{}}
-	for _, r := range m.rawRanges() {
-		data := make([]byte, r.Size)
-		m.physical(t, data, r.Start)
-		for at := uint64(0); at < r.Size; at += page {
-			phys.Pages[(uint64(r.Start)+at)/page] = testimage.Page{Data: data[at:][:page]}
-		}
-	}
-	name := filepath.Join(t.TempDir(), "lime")
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := phys.LiMETo(f, testimage.LiMEOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	img := openImage(t, name, nil)
-	if img.Meta().Format != vmcore.LiME || img.Meta().VMCoreInfo != nil {
-		t.Fatalf("%+v", img.Meta())
-	}
-	return img
-}
-
 // TestRealBoot finds each kernel in memory alone: with the note of VMCOREINFO in memory and
 // without, with registers and without.
 func TestRealBoot(t *testing.T) {
@@ -165,7 +132,11 @@ func TestRealBoot(t *testing.T) {
 			}
 			m.testBoot(t, "raw", raw, raw, want, true)
 			m.testBoot(t, "raw, no note", raw, &hidden{raw, at}, want, true)
-			if lime := m.lime(t); lime != nil {
+			if machine.MiB <= vmlab.DefaultMiB {
+				lime := openImage(t, m.lime(t), nil)
+				if meta := lime.Meta(); meta.Format != vmcore.LiME || meta.VMCoreInfo != nil {
+					t.Fatalf("%+v", meta)
+				}
 				m.testBoot(t, "lime", lime, lime, want, true)
 			}
 			for _, f := range []vmlab.Format{vmlab.ELF, vmlab.KdumpZlib} {
