@@ -15,7 +15,6 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/internal/vmlab/witness"
-	"github.com/remora-go/remora/internal/xfer"
 	"github.com/remora-go/remora/kernel"
 )
 
@@ -28,15 +27,27 @@ type patchy struct {
 	image remora.Range // that has none of them: the kernel's
 }
 
-func (p *patchy) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-	return xfer.Each(ctx, op, segs, p)
+func (p *patchy) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (sum int64, first error) {
+	for i := range segs {
+		s := &segs[i]
+		s.N, s.Err = 0, nil
+		for s.N < len(s.Buf) && s.Err == nil {
+			var n int
+			n, s.Err = p.move(ctx, op, s.Addr+remora.Addr(s.N), s.Buf[s.N:])
+			s.N += n
+		}
+		if sum += int64(s.N); s.Err != nil && first == nil {
+			first = s.Err
+		}
+	}
+	return sum, first
 }
 
 // Unwrap hides nothing: what memory there is stays known.
 func (p *patchy) Unwrap() any { return p.Space }
 
-// Move moves up to the end of a page.
-func (p *patchy) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
+// move moves up to the end of a page.
+func (p *patchy) move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
 	buf = buf[:min(len(buf), int(page-a%page))]
 	x := (uint64(a/page) + p.seed) * 0x9e3779b97f4a7c15
 	hit := (x^x>>29)%p.each == 0 && !p.image.Contains(a)
