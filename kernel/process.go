@@ -111,6 +111,7 @@ func (k *Kernel) Process(ctx context.Context, pid int, o *ProcessOptions) (*Proc
 		return nil, err
 	}
 	p.pager = newPager(k, tables, p.vmas, f.xarray, files)
+	p.pager.bad = p.bad
 	p.view = paging.New(k.phys, p.pager, &paging.ViewOptions{Name: fmt.Sprintf("%s@%d", k.info.Name, pid)})
 	p.mem = remora.New(p)
 	return p, nil

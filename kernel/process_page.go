@@ -19,6 +19,7 @@ type pager struct {
 	format *paging.Format
 	shift  uint
 	vmas   []VMA
+	bad    error // why these are not all
 	xarray xarrayFields
 	files  *[swapTypes]*swapSpace
 
@@ -86,7 +87,10 @@ func (t *pager) page(ctx context.Context, va remora.Addr) (remora.Extent, pagePl
 func (t *pager) behind(ctx context.Context, va remora.Addr, e remora.Extent) (remora.Extent, pagePlace) {
 	v, gap := t.vmaAt(va)
 	if v == nil {
-		return clip(e, gap), pagePlace{where: nowhere}
+		if e = clip(e, gap); t.bad != nil && e.Err == remora.ErrUnmapped {
+			return t.fail(e, pagePlace{}, t.bad)
+		}
+		return e, pagePlace{where: nowhere}
 	}
 	base := e.Virt // what Raw is of
 	e = clip(e, v.Range)

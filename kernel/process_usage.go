@@ -116,7 +116,10 @@ func (t *pager) Explain(ctx context.Context, op remora.Op, a remora.Addr, c erro
 
 // unknown says what kept a page from being found.
 func (t *pager) unknown(at pagePlace) string {
-	if at.off != 0 {
+	switch {
+	case at.vma == nil:
+		return fmt.Sprintf("it is not known whether a mapping holds it: %v", at.err)
+	case at.off != 0:
 		return fmt.Sprintf("swapped out: page 0x%x of swap area %d; whether memory has it: %v", at.off, at.area, at.err)
 	}
 	return fmt.Sprintf("looked for in the page cache of %q: %v", at.vma.Name, at.err)

@@ -132,8 +132,11 @@ func TestRealBoot(t *testing.T) {
 			}
 			m.testBoot(t, "raw", raw, raw, want, true)
 			m.testBoot(t, "raw, no note", raw, &hidden{raw, at}, want, true)
-			if m.Machine.MiB <= vmlab.DefaultMiB {
+			if machine.MiB <= vmlab.DefaultMiB {
 				lime := openImage(t, m.lime(t), nil)
+				if meta := lime.Meta(); meta.Format != vmcore.LiME || meta.VMCoreInfo != nil {
+					t.Fatalf("%+v", meta)
+				}
 				m.testBoot(t, "lime", lime, lime, want, true)
 			}
 			for _, f := range []vmlab.Format{vmlab.ELF, vmlab.KdumpZlib} {
