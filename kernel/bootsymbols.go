@@ -174,7 +174,11 @@ func (f *finder) byBanner(k *kallsyms, found map[string]uint64) {
 		return n < maxNotes
 	})
 	if f.found == nil {
-		f.no("kallsyms at %v: %d banners near it may be that of the kernel (%v)", k.tokens, n, err)
+		trouble := ""
+		if err != nil {
+			trouble = ": " + err.Error()
+		}
+		f.no("kallsyms at %v: %d banners near it may be that of the kernel%s", k.tokens, n, trouble)
 	}
 }
 

@@ -23,7 +23,11 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 		return nil, ctx.Err()
 	}
 	if bad, ok := errors.AsType[*TablesError](why); ok {
-		return bad.facts(), nil
+		facts := bad.facts()
+		if v := k.VMCoreInfo(); v != nil {
+			facts = append(infoFacts(v, k.hints.InfoFrom), facts...)
+		}
+		return facts, nil
 	}
 	if why != nil {
 		return nil, why
@@ -63,6 +67,11 @@ func (e *TablesError) facts() []remora.Fact {
 	return all
 }
 
+// infoFacts says where VMCOREINFO is from.
+func infoFacts(v *VMCoreInfo, from string) []remora.Fact {
+	return []remora.Fact{{Key: "VMCOREINFO", Value: fmt.Sprintf("%d lines, from %s", len(v.Lines), cmp.Or(from, "the image"))}}
+}
+
 // facts are those that the search gave.
 func (g *Found) facts() (all []remora.Fact) {
 	add := func(key, format string, args ...any) {
@@ -73,7 +82,7 @@ func (g *Found) facts() (all []remora.Fact) {
 	}
 	add("page size", "%d", g.Format.PageSize())
 	if g.Info != nil {
-		add("VMCOREINFO", "%d lines, from %s", len(g.Info.Lines), cmp.Or(g.InfoFrom, "the image"))
+		all = infoFacts(g.Info, g.InfoFrom)
 	} else {
 		add("VMCOREINFO", "none was found")
 	}

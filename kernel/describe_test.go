@@ -73,7 +73,7 @@ func TestDescribeWhatWasNotFound(t *testing.T) {
 	h.VMCoreInfo = m.vmcoreinfo()
 	k := New(m.space(t), "sample", h)
 	got := facts(t, k)
-	if !strings.HasPrefix(got, "page tables: not found") || strings.Count(got, "\n") > 20 || !strings.Contains(got, "from guess 3;") || !strings.Contains(got, "tried: and ") {
+	if !strings.HasPrefix(got, "VMCOREINFO: 6 lines, from the image\npage tables: not found") || strings.Count(got, "\n") > 20 || !strings.Contains(got, "from guess 3;") || !strings.Contains(got, "tried: and ") {
 		t.Error(got)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

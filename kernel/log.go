@@ -62,15 +62,14 @@ func (k *Kernel) Log(ctx context.Context) iter.Seq2[LogRecord, error] {
 
 // log gives the records, and an error unless yield has ended it.
 func (k *Kernel) log(ctx context.Context, yield func(LogRecord, error) bool) error {
-	_, why := k.Tables(ctx) // VMCOREINFO may be found on the way
+	if _, err := k.Tables(ctx); err != nil { // else VMCOREINFO may be found on the way
+		return err
+	}
 	if k.knows(ctx, "prb") {
 		return k.logRing(ctx, yield)
 	}
 	if k.knows(ctx, "log_first_idx") {
 		return k.logRecords(ctx, yield)
-	}
-	if why != nil {
-		return why
 	}
 	if err := ctx.Err(); err != nil {
 		return err

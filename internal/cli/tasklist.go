@@ -71,6 +71,9 @@ func (l *taskList) Output() string { return *l.opts.output }
 
 // read finds all that is to be shown.
 func (l *taskList) read(want []string) error {
+	if _, err := l.kernel.Tables(l.ctx); err != nil {
+		return err // once, and not of each thing that it is needed for
+	}
 	tasks, err := l.tasks(want)
 	if err != nil {
 		return err
