@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/sym"
 )
 
 const (
@@ -114,5 +116,56 @@ func TestVMAListThatIsDamaged(t *testing.T) {
 	cancel()
 	if err := h.lister(ctx, vmaLayout()).find(); !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended: %v", err)
+	}
+}
+
+// namedSymbols are symbols that a test gives.
+type namedSymbols map[string]remora.Addr
+
+func (n namedSymbols) lookup(_ context.Context, name string) ([]sym.Symbol, error) {
+	if a, ok := n[name]; ok {
+		return []sym.Symbol{{Addr: a, Name: name}}, nil
+	}
+	return nil, nil
+}
+
+func (namedSymbols) table(context.Context) (*sym.Table, error) { return nil, nil }
+func (namedSymbols) at(context.Context, remora.Addr) (sym.Symbol, bool, error) {
+	return sym.Symbol{}, false, nil
+}
+
+// The page [vsyscall] is there where the kernel has it, for processes of 64 bits.
+func TestVMAGate(t *testing.T) {
+	const gate, mode = heapBase + 0x1000, heapBase + 0x1100
+	for _, c := range []struct {
+		name    string
+		machine elf.Machine
+		mode    uint64
+		flags   uint64 // of the mm
+		symbols namedSymbols
+		want    int
+	}{
+		{"executable", elf.EM_X86_64, 1, 2, namedSymbols{"gate_vma": gate, "vsyscall_mode": mode}, 1},
+		{"none", elf.EM_X86_64, 2, 2, namedSymbols{"gate_vma": gate, "vsyscall_mode": mode}, 0},
+		{"a process of 32 bits", elf.EM_X86_64, 1, 1, namedSymbols{"gate_vma": gate, "vsyscall_mode": mode}, 0},
+		{"no symbols", elf.EM_X86_64, 1, 2, nil, 0},
+		{"another machine", elf.EM_AARCH64, 1, 2, namedSymbols{"gate_vma": gate, "vsyscall_mode": mode}, 0},
+	} {
+		h := newHeap(t, 1<<16)
+		h.words(gate, 0xffffffffff600000, 0xffffffffff601000, 0, 0, uint64(vmExec))
+		h.words(mode, c.mode)
+		h.words(mmAt+0x20, c.flags)
+		f := vmaLayout()
+		f.context = atByte(0x20, 8)
+		l := h.lister(t.Context(), f)
+		l.k.hints.Machine = c.machine
+		answered(&l.k.symbols, &Symbols{own: c.symbols})
+		if err := l.gate(); err != nil || len(l.list) != c.want {
+			t.Errorf("%s: %v, %v", c.name, l.list, err)
+			continue
+		}
+		if c.want == 1 && (l.list[0].Name != "[vsyscall]" || l.list[0].Perm != remora.PermExec || l.list[0].Size != 4096) {
+			t.Errorf("%s: %+v", c.name, l.list[0])
+		}
 	}
 }
