@@ -112,9 +112,6 @@ type window struct {
 	b  []byte
 }
 
-// end is the address behind it.
-func (w window) end() remora.Addr { return w.at + remora.Addr(len(w.b)) }
-
 // windowAt gives up to size bytes from at on: as many as can be read.
 func windowAt(ctx context.Context, phys remora.Space, at remora.Addr, size uint64) window {
 	w := window{at, make([]byte, size)}

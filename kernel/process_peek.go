@@ -72,9 +72,6 @@ func (f field) in(b []byte) uint64 {
 	return f.value(b[f.off:f.off+n], binary.LittleEndian)
 }
 
-// end is the first byte behind the member.
-func (f field) end() int { return int(min(f.off, 1<<20)) + int(min(f.size, 1<<20)) }
-
 // reach is how many bytes of a structure hold the first 8 bytes of each of the members.
 func reach(all ...field) int {
 	n := 0

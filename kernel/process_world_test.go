@@ -24,7 +24,6 @@ type village struct {
 	user  *testimage.Tables
 	vmas  []VMA
 	swap  *swapKnown
-	files [swapTypes]*swapSpace
 	areas []memtest.Area
 	place map[remora.Addr]remora.Addr // of user pages that have memory of their own
 	next  uint64                      // frame

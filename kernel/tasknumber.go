@@ -189,14 +189,15 @@ func (tr *taskReader) findByNumber(first *Task, pid int) (*Task, error) {
 	if err != nil || !isKernel(remora.Addr(at)) {
 		return nil, err
 	}
-	for _, p := range tr.ofPIDs([]pidOf{{uint64(pid), remora.Addr(at)}}, pidThread) {
-		t, err := tr.read(p.at)
-		if err == nil && t.PID != pid {
-			err = fmt.Errorf("the task at %v has the number %d: %w", p.at, t.PID, remora.ErrCorrupt)
-		}
-		return t, err
+	of := tr.ofPIDs([]pidOf{{uint64(pid), remora.Addr(at)}}, pidThread)
+	if len(of) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	t, err := tr.read(of[0].at)
+	if err == nil && t.PID != pid {
+		err = fmt.Errorf("the task at %v has the number %d: %w", of[0].at, t.PID, remora.ErrCorrupt)
+	}
+	return t, err
 }
 
 // findInList looks for a thread among all that the lists have.

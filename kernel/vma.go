@@ -66,14 +66,14 @@ const (
 type vmaFields struct {
 	maple mapleFields
 
-	tree, first                                          field // mm_struct
-	startBrk, brk, startStack, context                   field
-	start, end, next, mm, flags, pgoff, file             field // vm_area_struct
-	ops, private, anonName, shared                       field
-	opsName, specialName, name                           field
-	fileInode, fileMapping                               field // struct file
-	ino, sb, isize, dev, magic, bits, host, ipages, imap field
-	sizeofVMA                                            int
+	tree, first                                    field // mm_struct
+	startBrk, brk, startStack, context             field
+	start, end, next, mm, flags, pgoff, file       field // vm_area_struct
+	ops, private, anonName, shared                 field
+	opsName, specialName, name                     field
+	fileInode, fileMapping                         field // struct file
+	ino, sb, isize, dev, magic, bits, host, ipages field
+	sizeofVMA                                      int
 }
 
 // vmaFieldsOf finds the fields.
