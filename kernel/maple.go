@@ -75,7 +75,7 @@ func (m *mapleFields) entries(ctx context.Context, space remora.Space, tree remo
 	root := w.p.uint(tree, m.root)
 	switch {
 	case w.p.err != nil:
-		return w.p.err
+		return w.p.why()
 	case root == 0:
 		return nil
 	case !mapleIsNode(root):
@@ -112,7 +112,7 @@ func (w *mapleWalk) node(enode, first, last uint64, depth int) (bool, error) {
 	var b [mapleNode]byte
 	copy(b[:], w.p.bytes(at, mapleNode))
 	if w.p.err != nil {
-		return false, w.p.err
+		return false, w.p.why()
 	}
 	if remora.Addr(w.f.parent.in(b[:])) == at {
 		return false, errDead

@@ -80,6 +80,22 @@ func (k *Kernel) processFieldsOf(ctx context.Context) (*processFields, error) {
 	})
 }
 
+// noMemoryError says that a task has no memory of its own. It Is fs.ErrNotExist.
+type noMemoryError struct {
+	name string // of the kernel
+	task *Task
+}
+
+func (e *noMemoryError) Error() string {
+	why := "it has ended"
+	if e.task.KernelThread() || e.task.Idle() {
+		why = "it is a thread of the kernel"
+	}
+	return fmt.Sprintf("%s: %d (%q) has no memory of its own: %s", e.name, e.task.PID, e.task.Comm, why)
+}
+
+func (e *noMemoryError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // Process gives the process that has a thread of that number; nil options are the zero
 // options. The kernel stays open when it is closed. One without memory of its own, as
 // the kernel's threads and what has ended are, is an error that Is fs.ErrNotExist.
@@ -89,7 +105,7 @@ func (k *Kernel) Process(ctx context.Context, pid int, o *ProcessOptions) (*Proc
 		return nil, err
 	}
 	if t.MM == 0 {
-		return nil, fmt.Errorf("%s: %d (%q) has no memory of its own: it is a thread of the kernel, or has ended: %w", k.info.Name, pid, t.Comm, fs.ErrNotExist)
+		return nil, &noMemoryError{k.info.Name, t}
 	}
 	if o == nil {
 		o = &ProcessOptions{}

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -12,8 +13,8 @@ import (
 )
 
 // peek reads small pieces of a Space, and allocates nothing. The first error stays, and
-// what is read after it is zero. It is the cause as the Space gave it: who has time to
-// explain it reads again by a reader.
+// what is read after it is zero. It is the cause as the Space gave it, and why says what
+// was read where.
 type peek struct {
 	ctx   context.Context
 	space remora.Space
@@ -51,6 +52,22 @@ func (p *peek) bytes(a remora.Addr, n int) []byte {
 		clear(b)
 	}
 	return b
+}
+
+// why gives the first error, with the place that could not be read.
+func (p *peek) why() error {
+	if p.err == nil || p.seg[0].Err == nil || p.ctx.Err() != nil {
+		return p.err
+	}
+	return remora.SegFault(p.ctx, p.space, remora.Read, &p.seg[0])
+}
+
+// both puts the errors of two steps into one line.
+func both(a, b error) error {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return fmt.Errorf("%w; %w", a, b)
 }
 
 // word reads 8 bytes.

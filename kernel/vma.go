@@ -185,7 +185,7 @@ func (l *vmaLister) find() error {
 	defer p.done()
 	l.startBrk, l.brk, l.stack = p.uint(l.mm, l.f.startBrk), p.uint(l.mm, l.f.brk), p.uint(l.mm, l.f.startStack)
 	if p.err != nil {
-		return p.err
+		return p.why()
 	}
 	if !l.f.tree.has() {
 		return l.findList(p)
@@ -195,7 +195,7 @@ func (l *vmaLister) find() error {
 		at = append(at, remora.Addr(e.value))
 		return len(at) < maxVMAs
 	})
-	return errors.Join(l.readAll(at), err)
+	return both(l.readAll(at), err)
 }
 
 // findList goes through the list that there was before the tree.
@@ -215,7 +215,7 @@ func (l *vmaLister) findList(p *peek) error {
 		at, last = append(at, a), start
 		a = remora.Addr(p.uint(a, l.f.next))
 	}
-	return errors.Join(l.readAll(at), p.err, err)
+	return both(both(l.readAll(at), p.why()), err)
 }
 
 // vmaBatch is how many structures are read at a time.

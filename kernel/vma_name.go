@@ -5,6 +5,7 @@ package kernel
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -123,12 +124,12 @@ func (l *vmaLister) gate() error {
 	p := peekInto(l.ctx, l.space)
 	defer p.done()
 	if p.uint(mode, field{size: 4}) == none || l.f.context.has() && p.uint(l.mm, l.f.context)&has == 0 || p.err != nil {
-		return p.err
+		return p.why()
 	}
 	v := VMA{Addr: gate, Flags: VMAFlags(p.uint(gate, l.f.flags)), ops: remora.Addr(p.uint(gate, l.f.ops))}
 	start, end := p.uint(gate, l.f.start), p.uint(gate, l.f.end)
 	if p.err != nil || start < middleOfSpace || start >= end || len(l.list) > 0 && l.list[len(l.list)-1].Last() >= remora.Addr(start) {
-		return p.err
+		return p.why()
 	}
 	v.Range, v.Name = remora.Range{Start: remora.Addr(start), Size: end - start}, "[vsyscall]"
 	v.setPerm()
@@ -153,7 +154,8 @@ func (l *vmaLister) text(a remora.Addr, most int) (string, error) {
 	return string(got), nil
 }
 
-// mappedFile finds out about a struct file. Without its name the others are still right.
+// mappedFile finds out about a struct file. What cannot be read of it is told in its name:
+// the mapping, and the others, are right without.
 func (l *vmaLister) mappedFile(file remora.Addr) (*mappedFile, error) {
 	if m := l.files[file]; m != nil {
 		return m, nil
@@ -168,8 +170,13 @@ func (l *vmaLister) mappedFile(file remora.Addr) (*mappedFile, error) {
 	dev := p.uint(sb, f.dev)
 	m.major, m.minor = uint32(dev>>20), uint32(dev&(1<<20-1)) // MAJOR and MINOR of a dev_t
 	m.magic, m.shift = p.uint(sb, f.magic), uint(p.uint(sb, f.bits)&63)
+	if p.ctx.Err() != nil {
+		return nil, p.ctx.Err()
+	}
 	if p.err != nil {
-		return nil, fmt.Errorf("the file at %v that is mapped: %w", file, p.err)
+		m = &mappedFile{name: unnamed(file, p.err), err: p.why()}
+		l.files[file] = m
+		return m, nil
 	}
 	host := remora.Addr(p.uint(m.mapping, f.host)) // the inode of a device, not that of its name
 	m.size = p.uint(host, f.isize)
@@ -186,9 +193,17 @@ func (l *vmaLister) mappedFile(file remora.Addr) (*mappedFile, error) {
 		return nil, l.ctx.Err()
 	}
 	if err != nil && name == "" {
-		name = fmt.Sprintf("[file at %v: %v]", file, err)
+		name = unnamed(file, err)
 	}
 	m.name, m.deleted = strings.CutSuffix(name, " (deleted)")
 	l.files[file] = m
 	return m, nil
+}
+
+// unnamed stands for the name of a file that cannot be read.
+func unnamed(file remora.Addr, err error) string {
+	if c, ok := errors.AsType[remora.Cause](err); ok {
+		err = c // without what was read where
+	}
+	return fmt.Sprintf("[file at %v: %v]", file, err)
 }
