@@ -41,6 +41,9 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 		lacks = append(lacks, "symbols: "+err.Error())
 	} else {
 		facts = append(facts, remora.Fact{Key: "symbols", Value: s.How})
+		if all, err := s.LookupOwn(ctx, "init_task"); err == nil && len(all) == 0 && strings.HasPrefix(s.How, "kallsyms") { // which every kernel has
+			lacks = append(lacks, "symbols of data: the kernel keeps the names of functions alone (CONFIG_KALLSYMS_ALL=n)")
+		}
 	}
 	if t, err := k.Types(ctx); err != nil {
 		lacks = append(lacks, "types: "+err.Error())

@@ -61,6 +61,13 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("by kallsyms:\n%s", got)
 	}
 	k.Close()
+	m = newMachine(testimage.TableModes()[0])
+	m.tell("new", "base", false)
+	k = New(m.space(t), "sample", &Hints{Machine: m.name})
+	if got := facts(t, k); !strings.Contains(got, "not available: symbols of data: ") {
+		t.Errorf("without symbols of data:\n%s", got)
+	}
+	k.Close()
 }
 
 func TestDescribeWhatWasNotFound(t *testing.T) {
