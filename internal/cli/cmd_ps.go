@@ -51,15 +51,11 @@ type psOptions struct {
 }
 
 func runPs(ctx context.Context, env *Env, args []string, o *psOptions) (Result, error) {
-	t, err := env.Open(ctx, args[0], o.open)
+	k, err := openKernel(ctx, env, args[0], "only the kernel of an image has processes", o.open)
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
-	k, ok := t.(*target.Kernel)
-	if !ok {
-		return nil, fmt.Errorf("%s: only the kernel of an image has processes, and its name has no @phys: %w", args[0], errors.ErrUnsupported)
-	}
+	defer k.Close()
 	l := &taskList{Target: args[0], ctx: ctx, kernel: k, opts: o}
 	if err := l.read(args[1:]); err != nil && l.Tasks == nil {
 		return nil, err

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -60,15 +59,11 @@ func runStruct(ctx context.Context, env *Env, args []string, o *structOptions) (
 	if o.nth < 0 || o.elements < 1 {
 		return nil, usagef("--nth and --elements are numbers from 1 on")
 	}
-	t, err := env.Open(ctx, args[0], o.open)
+	k, err := openKernel(ctx, env, args[0], "only a kernel image has types", o.open)
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
-	k, ok := t.(*target.Kernel)
-	if !ok {
-		return nil, fmt.Errorf("%s: only a kernel image has types, and its name has no @phys: %w", args[0], errors.ErrUnsupported)
-	}
+	defer k.Close()
 	types, err := k.Types(ctx)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -41,14 +40,9 @@ func symCommand() Command {
 }
 
 func runSym(ctx context.Context, env *Env, args []string, o *target.Options) (Result, error) {
-	t, err := env.Open(ctx, args[0], o)
+	k, err := openKernel(ctx, env, args[0], "symbols are looked up in kernel images only", o)
 	if err != nil {
 		return nil, err
-	}
-	k, ok := t.(*target.Kernel)
-	if !ok {
-		t.Close()
-		return nil, fmt.Errorf("%s: symbols are looked up in kernel images only, and the name has no @phys: %w", args[0], errors.ErrUnsupported)
 	}
 	symbols, err := k.Symbols(ctx)
 	if err != nil {

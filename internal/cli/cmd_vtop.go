@@ -4,8 +4,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/spf13/pflag"
 
@@ -57,14 +55,9 @@ func runVtop(ctx context.Context, env *Env, args []string, o *vtopOptions) (Resu
 	if o.tables.set && !o.root.set {
 		return nil, usagef("--tables is for --root")
 	}
-	t, err := env.Open(ctx, args[0], o.open)
+	k, err := openKernel(ctx, env, args[0], "only the addresses of a kernel image are translated", o.open)
 	if err != nil {
 		return nil, err
-	}
-	k, ok := t.(*target.Kernel)
-	if !ok {
-		t.Close()
-		return nil, fmt.Errorf("%s: only the addresses of a kernel image are translated, and its name has no @phys: %w", args[0], errors.ErrUnsupported)
 	}
 	res := &translation{ctx: ctx, kernel: k}
 	if err := res.begin(o, args[1:]); err != nil {
