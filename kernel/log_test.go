@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/testimage"
 	"github.com/remora-go/remora/memtest"
 	"github.com/remora-go/remora/paging"
 )
@@ -83,29 +84,7 @@ const (
 )
 
 // logInfo is VMCOREINFO of a kernel with a ring buffer.
-const logInfo = `SYMBOL(prb)=ffff800000001000
-SIZE(printk_ringbuffer)=88
-OFFSET(printk_ringbuffer.desc_ring)=0
-OFFSET(printk_ringbuffer.text_data_ring)=48
-OFFSET(prb_desc_ring.count_bits)=0
-OFFSET(prb_desc_ring.descs)=8
-OFFSET(prb_desc_ring.infos)=16
-OFFSET(prb_desc_ring.head_id)=24
-OFFSET(prb_desc_ring.tail_id)=32
-OFFSET(prb_data_ring.size_bits)=0
-OFFSET(prb_data_ring.data)=8
-SIZE(prb_desc)=24
-OFFSET(prb_desc.state_var)=0
-OFFSET(prb_desc.text_blk_lpos)=8
-OFFSET(prb_data_blk_lpos.begin)=0
-OFFSET(prb_data_blk_lpos.next)=8
-SIZE(printk_info)=88
-OFFSET(printk_info.seq)=0
-OFFSET(printk_info.ts_nsec)=8
-OFFSET(printk_info.text_len)=16
-OFFSET(printk_info.caller_id)=20
-OFFSET(printk_info.dev_info)=24
-`
+const logInfo = "SYMBOL(prb)=ffff800000001000\n" + testimage.LogLayout
 
 // logWriter writes a ring buffer as the kernel does, which gives new records the places of
 // the oldest ones.
