@@ -3,7 +3,7 @@
 package testimage
 
 // LogLayout is what VMCOREINFO says of the ring buffer of the kernel's log, as 64-bit
-// kernels since 5.10 lay it out (printk_log in kernel/printk/printk.c), but for where it is.
+// kernels since 5.10 lay it out (log_buf_vmcoreinfo_setup in kernel/printk/printk.c), but for where it is.
 const LogLayout = `SIZE(printk_ringbuffer)=88
 OFFSET(printk_ringbuffer.desc_ring)=0
 OFFSET(printk_ringbuffer.text_data_ring)=48
