@@ -64,7 +64,7 @@ type coreDump struct {
 
 func runDump(ctx context.Context, env *Env, spec string, o *dumpOptions) (Result, error) {
 	if o.file == "" {
-		return nil, usagef("remora dump: -o FILE is missing")
+		return nil, usagef("dump: -o FILE is missing")
 	}
 	t, err := env.Open(ctx, spec, o.open)
 	if err != nil {

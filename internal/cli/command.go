@@ -82,9 +82,9 @@ func (c *Command) checkArgs(args []string) error {
 	}
 	switch {
 	case len(args) < least:
-		return usagef("remora %s: %s is missing; usage: %s", c.Name, strings.TrimSuffix(words[len(args)], "..."), c.usage())
+		return usagef("%s: %s is missing; usage: %s", c.Name, strings.TrimSuffix(words[len(args)], "..."), c.usage())
 	case len(args) > most:
-		return usagef("remora %s: too many arguments at %q; usage: %s", c.Name, args[most], c.usage())
+		return usagef("%s: too many arguments at %q; usage: %s", c.Name, args[most], c.usage())
 	}
 	return nil
 }

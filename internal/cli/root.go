@@ -40,7 +40,10 @@ func (v *invocation) root() *cobra.Command {
 	root.SetOut(v.out)
 	root.SetErr(v.io.Err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%s: %v", c.CommandPath(), err)
+		if c == root {
+			return usagef("%v", err)
+		}
+		return usagef("%s: %v", c.Name(), err)
 	})
 	v.globalFlags(root.PersistentFlags())
 	root.PersistentFlags().BoolP("help", "h", false, "explain the verb")
