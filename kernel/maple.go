@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -65,10 +66,12 @@ type mapleWalk struct {
 	p    *peek
 	seen map[remora.Addr]bool
 	emit func(mapleEntry) bool
+	lost error // why the first node that could not be read could not
 }
 
-// entries gives the entries of the tree at tree in order, up to the first error. Gaps are
-// left out, and so is what is no pointer. emit gives false to end it.
+// entries gives the entries of the tree at tree in order, up to the first damage. Gaps are
+// left out, and so is what is no pointer, and what is below a node that cannot be read, of
+// which the error tells. emit gives false to end it.
 func (m *mapleFields) entries(ctx context.Context, space remora.Space, tree remora.Addr, emit func(mapleEntry) bool) error {
 	w := &mapleWalk{f: m, p: peekInto(ctx, space), seen: map[remora.Addr]bool{}, emit: emit}
 	defer w.p.done()
@@ -84,8 +87,10 @@ func (m *mapleFields) entries(ctx context.Context, space remora.Space, tree remo
 		}
 		return nil
 	}
-	_, err := w.node(root, 0, ^uint64(0), 0)
-	return err
+	if _, err := w.node(root, 0, ^uint64(0), 0); err != nil {
+		return err
+	}
+	return w.lost
 }
 
 // mapleIsNode says whether a root is a node (xa_is_node). Those below lack the mark.
@@ -111,8 +116,12 @@ func (w *mapleWalk) node(enode, first, last uint64, depth int) (bool, error) {
 	w.seen[at] = true
 	var b [mapleNode]byte
 	copy(b[:], w.p.bytes(at, mapleNode))
-	if w.p.err != nil {
-		return false, w.p.why()
+	if err := w.p.why(); err != nil {
+		if w.p.ctx.Err() != nil {
+			return false, err
+		}
+		w.lost, w.p.err = cmp.Or(w.lost, err), nil
+		return true, nil
 	}
 	if remora.Addr(w.f.parent.in(b[:])) == at {
 		return false, errDead

@@ -162,6 +162,11 @@ func TestMapleThatIsDamaged(t *testing.T) {
 			leaf := h.node(mapleAt+0x100, mapleLeaf64, []uint64{entry, 0}, []uint64{0xfff})
 			return h.node(mapleAt, mapleArange64, []uint64{leaf, 0x4000<<8 | mapleLeaf64<<3}, []uint64{0xffff})
 		}, remora.ErrUnmapped, 1},
+		{"memory that is not there, and more behind it", func(h *heap) uint64 {
+			leaf := h.node(mapleAt+0x100, mapleLeaf64, []uint64{entry, 0}, []uint64{0xfff})
+			other := h.node(mapleAt+0x200, mapleLeaf64, []uint64{entry + 0x100}, nil)
+			return h.node(mapleAt, mapleArange64, []uint64{leaf, 0x4000<<8 | mapleLeaf64<<3, other}, []uint64{0xffff, 0x1ffff})
+		}, remora.ErrUnmapped, 2},
 		{"a tower", func(h *heap) uint64 {
 			for i := range uint64(64) {
 				h.node(mapleAt+i*0x100, mapleArange64, []uint64{mapleAt + (i+1)*0x100 | mapleArange64<<3}, []uint64{top})

@@ -221,8 +221,9 @@ func (l *vmaLister) findList(p *peek) error {
 // vmaBatch is how many structures are read at a time.
 const vmaBatch = 128
 
-// readAll reads the structures, up to the first that makes no sense.
-func (l *vmaLister) readAll(at []remora.Addr) error {
+// readAll reads the structures, up to the first that makes no sense. Those that cannot be
+// read are passed over; the error is that of the first.
+func (l *vmaLister) readAll(at []remora.Addr) (lost error) {
 	size := l.f.sizeofVMA
 	l.list = slices.Grow(l.list, min(len(at), 1<<16)) // a VMA is believed once it was read
 	segs := make([]remora.Seg, min(len(at), vmaBatch))
@@ -234,8 +235,14 @@ func (l *vmaLister) readAll(at []remora.Addr) error {
 		}
 		_, _ = l.space.Transfer(l.ctx, remora.Read, segs[:n]) // it is in the segments
 		for i := range n {
-			if err := remora.SegFault(l.ctx, l.space, remora.Read, &segs[i]); err != nil {
-				return err
+			if segs[i].Err != nil || segs[i].N < size {
+				if l.ctx.Err() != nil {
+					return l.ctx.Err()
+				}
+				if lost == nil {
+					lost = remora.SegFault(l.ctx, l.space, remora.Read, &segs[i])
+				}
+				continue
 			}
 			if err := l.add(at[i], segs[i].Buf); err != nil {
 				return err
@@ -243,7 +250,7 @@ func (l *vmaLister) readAll(at []remora.Addr) error {
 		}
 		at = at[n:]
 	}
-	return nil
+	return lost
 }
 
 // add adds the mapping whose structure at a is b.

@@ -114,6 +114,10 @@ func TestVMAListThatIsDamaged(t *testing.T) {
 	}
 	h := newHeap(t, 1<<16)
 	h.chain(two...)
+	l := h.lister(t.Context(), vmaLayout())
+	if err := l.readAll([]remora.Addr{vmaAt, 0x1000, vmaAt + 0x80}); !errors.Is(err, remora.ErrUnmapped) || len(l.list) != 2 {
+		t.Errorf("a structure that is lost among others: %d mappings, %v", len(l.list), err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := h.lister(ctx, vmaLayout()).find(); !errors.Is(err, context.Canceled) {
