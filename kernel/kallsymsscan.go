@@ -205,7 +205,11 @@ func markers(b []byte, phase, size int) func(func([2]int) bool) {
 // namesBefore finds the names that end where the markers begin, and before them how many
 // they are.
 func (k *kallsymsScan) namesBefore(w window, start, end, size int) bool {
-	last := int(binary.LittleEndian.Uint32(w.b[end-size:]))
+	behind := binary.LittleEndian.Uint32(w.b[end-size:])
+	if uint64(behind) > uint64(start) {
+		return false
+	}
+	last := int(behind)
 	marks := (end - start) / size
 	for at := (start - last - 2) &^ 3; at >= 4 && at >= start-last-maxStep-16; at -= 4 {
 		for back := 4; back <= min(8, at); back += 4 {

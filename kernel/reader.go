@@ -39,7 +39,7 @@ func (r *reader) bytes(a remora.Addr, buf []byte) {
 // uint reads an integer member of the structure at a. A signed one is extended.
 func (r *reader) uint(a remora.Addr, f field) uint64 {
 	var b [8]byte
-	n := min(int(f.size), 8)
+	n := int(min(f.size, 8))
 	r.bytes(a+remora.Addr(f.off), b[:n])
 	return f.value(b[:n], r.order)
 }

@@ -68,7 +68,7 @@ func (s *File) cut(off uint64, what string, err error) error {
 // strings reads the strings of a table of symbols.
 func (s *File) strings(table *elf.Section) ([]byte, error) {
 	link := table.Link
-	if link == 0 || int(link) >= len(s.elf.Sections) || s.elf.Sections[link].Type != elf.SHT_STRTAB {
+	if link == 0 || uint64(link) >= uint64(len(s.elf.Sections)) || s.elf.Sections[link].Type != elf.SHT_STRTAB {
 		return nil, s.bad(int64(table.Offset), "the strings of a table of symbols", fmt.Sprintf("section %d", link))
 	}
 	sec := s.elf.Sections[link]
