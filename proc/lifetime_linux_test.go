@@ -345,9 +345,10 @@ func TestUnmapInTheMiddleOfReads(t *testing.T) {
 					unmapped.Store(true)
 					gone <- err
 				}()
-				for last := false; !last; {
+				buf := make([]byte, r.Size)
+				for last := false; !last; time.Sleep(100 * time.Microsecond) { // the target waits for the lock that reads hold
 					last = unmapped.Load()
-					seg := []remora.Seg{{Addr: r.Start, Buf: make([]byte, r.Size)}}
+					seg := []remora.Seg{{Addr: r.Start, Buf: buf}}
 					n, err := p.Memory().Transfer(context.Background(), remora.Read, seg)
 					stopped := n == int64(hole.Start-r.Start) && err == remora.ErrUnmapped
 					if !stopped && (last || n != int64(r.Size) || err != nil) {
