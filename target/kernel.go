@@ -4,6 +4,7 @@ package target
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -19,11 +20,11 @@ import (
 	"github.com/remora-go/remora/vmcore"
 )
 
-// Kernel is a kernel image as a target. Its Memory is that of the kernel, at virtual
-// addresses; Image has physical memory.
+// Kernel is a kernel as a target: one in an image, or one that runs. Its Memory is that
+// of the kernel, at virtual addresses; Phys has physical memory.
 type Kernel struct {
 	*kernel.Kernel
-	Image *vmcore.Image
+	Phys remora.Target // of an image, a *vmcore.Image
 }
 
 var (
@@ -33,19 +34,18 @@ var (
 	_ remora.Describer  = (*Kernel)(nil)
 )
 
-// openedKernel gives the kernel in an image, and keeps the image: closing the one closes
-// the other. name is for messages, given VMCOREINFO in place of the image's own, or nil.
-func openedKernel(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *Options) *Kernel {
-	return kernelIn(img, img, name, given, o)
+// machine is physical memory, and what is known of the machine that has it.
+type machine struct {
+	phys  remora.Target
+	space remora.Space // what the kernel is to see of it: as a rule phys's memory itself
+	name  string
+	hints *kernel.Hints
 }
 
-// kernelIn is openedKernel for a memory that takes the place of the image's.
-func kernelIn(img *vmcore.Image, phys remora.Space, name string, given *kernel.VMCoreInfo, o *Options) *Kernel {
+// imageMachine is the machine that an image was made of.
+func imageMachine(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *Options) *machine {
 	m := img.Meta()
-	h := &kernel.Hints{
-		Machine: m.Machine, VMCoreInfo: given, InfoFrom: o.VMCoreInfo, Given: given != nil,
-		VMLinux: o.VMLinux, SystemMap: o.SystemMap, Kallsyms: o.Kallsyms,
-	}
+	h := o.hints(m.Machine, given)
 	if given == nil && m.VMCoreInfo != nil {
 		h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(m.VMCoreInfo), "the image"
 	}
@@ -55,7 +55,37 @@ func kernelIn(img *vmcore.Image, phys remora.Space, name string, given *kernel.V
 	for _, c := range m.CPUs {
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
-	return &Kernel{kernel.New(phys, filepath.Base(name), h), img}
+	return &machine{phys: img, space: img, name: filepath.Base(name), hints: h}
+}
+
+// hints are what a user gave of a kernel; given is his VMCOREINFO, nil for none.
+func (o *Options) hints(m elf.Machine, given *kernel.VMCoreInfo) *kernel.Hints {
+	return &kernel.Hints{
+		Machine: m, VMCoreInfo: given, InfoFrom: o.VMCoreInfo, Given: given != nil,
+		VMLinux: o.VMLinux, SystemMap: o.SystemMap, Kallsyms: o.Kallsyms,
+	}
+}
+
+// kernel gives the kernel in a machine's memory, and keeps that: closing the one closes
+// the other.
+func (m *machine) kernel() *Kernel { return &Kernel{kernel.New(m.space, m.name, m.hints), m.phys} }
+
+// view gives what the text behind the @ asks for. It keeps the memory, and closes it
+// where it fails.
+func (m *machine) view(ctx context.Context, view string, o *Options) (remora.Target, error) {
+	if view == viewPhys {
+		return m.phys, nil
+	}
+	k := m.kernel()
+	if view == viewKernel {
+		return k, nil
+	}
+	p, err := openedProcess(ctx, k, view, o)
+	if err != nil {
+		k.Close()
+		return nil, err
+	}
+	return p, nil
 }
 
 // vmcoreinfo reads the VMCOREINFO that a user gave, nil for no file.
@@ -79,14 +109,17 @@ func vmcoreinfo(file string) (*kernel.VMCoreInfo, error) {
 	return v, nil
 }
 
-// Close closes the image.
-func (k *Kernel) Close() error { return errors.Join(k.Kernel.Close(), k.Image.Close()) }
+// Close closes the memory that the kernel is in.
+func (k *Kernel) Close() error { return errors.Join(k.Kernel.Close(), k.Phys.Close()) }
 
-// Describe says what the image is, and where its kernel was found, and how.
+// Describe says what the kernel is in, and where it was found there, and how.
 func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
-	facts, err := k.Image.Describe(ctx)
-	if err != nil {
-		return facts, err
+	var facts []remora.Fact
+	if d, ok := remora.As[remora.Describer](k.Phys); ok {
+		var err error
+		if facts, err = d.Describe(ctx); err != nil {
+			return facts, err
+		}
 	}
 	more, err := k.Kernel.Describe(ctx)
 	facts = slices.DeleteFunc(facts, func(f remora.Fact) bool { // of which the kernel says more
@@ -117,11 +150,11 @@ func OpenImage(files []string, o *Options, over func(remora.Space) remora.Space)
 	if err != nil {
 		return nil, err
 	}
-	phys := remora.Space(img)
+	m := imageMachine(img, files[0], given, o)
 	if over != nil {
-		phys = over(img)
+		m.space = over(img)
 	}
-	return kernelIn(img, phys, files[0], given, o), nil
+	return m.kernel(), nil
 }
 
 // imagePrefix is before files that are taken for kernel images.
@@ -178,22 +211,10 @@ func imageFiles(ctx context.Context, files []string, view string, o *Options) (r
 		return nil, err
 	}
 	img, err := openVmcore(files, o)
-	switch {
-	case err != nil:
-		return nil, err
-	case view == viewPhys:
-		return img, nil
-	}
-	k := openedKernel(img, files[0], given, o)
-	if view == viewKernel {
-		return k, nil
-	}
-	p, err := openedProcess(ctx, k, view, o)
 	if err != nil {
-		k.Close()
 		return nil, err
 	}
-	return p, nil
+	return imageMachine(img, files[0], given, o).view(ctx, view, o)
 }
 
 // openVmcore opens the files of an image as the options say.
@@ -220,10 +241,12 @@ func imageFile(ctx context.Context, path string, o *Options) (remora.Target, err
 // an error that Is errors.ErrUnsupported.
 func Content(ctx context.Context, t remora.Target) (*vmcore.Content, error) {
 	if k, ok := t.(*Kernel); ok {
-		return k.content(ctx)
+		if img, ok := k.Phys.(*vmcore.Image); ok {
+			return k.content(ctx, img)
+		}
 	}
 	if img, ok := t.(*vmcore.Image); ok {
-		return openedKernel(img, img.Info().Name, nil, &Options{}).content(ctx)
+		return imageMachine(img, img.Info().Name, nil, &Options{}).kernel().content(ctx, img)
 	}
 	m, ok := remora.As[remora.Mapper](t)
 	if !ok {
@@ -248,8 +271,8 @@ func Content(ctx context.Context, t remora.Target) (*vmcore.Content, error) {
 }
 
 // content adds to what the image knows what its kernel does.
-func (k *Kernel) content(ctx context.Context) (*vmcore.Content, error) {
-	c := k.Image.Content()
+func (k *Kernel) content(ctx context.Context, img *vmcore.Image) (*vmcore.Content, error) {
+	c := img.Content()
 	c.PhysBase = c.Meta.PhysBase
 	if n, ok := k.VMCoreInfo().Number("phys_base"); ok {
 		c.PhysBase = n

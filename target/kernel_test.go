@@ -63,7 +63,7 @@ func TestOpenImages(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s: got a %T", spec, tgt)
 		}
-		if got, err := k.Image.Memory().CString(t.Context(), 0x1000, 100); err != nil || got != want || k.Memory().Info().Name != want {
+		if got, err := k.Phys.Memory().CString(t.Context(), 0x1000, 100); err != nil || got != want || k.Memory().Info().Name != want {
 			t.Errorf("%s: %q, %v", spec, got, err)
 		}
 		_, err = k.Memory().Uint8(t.Context(), 0x1000)

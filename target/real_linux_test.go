@@ -114,7 +114,7 @@ func (m *moment) kernel(t testing.TB, f vmlab.Format) (*kernel.Kernel, *vmcore.I
 	}
 	t.Cleanup(func() { tgt.Close() })
 	k := tgt.(*target.Kernel)
-	return k.Kernel, k.Image
+	return k.Kernel, k.Phys.(*vmcore.Image)
 }
 
 // user gives the page tables of the processor that was stopped in the witness of role

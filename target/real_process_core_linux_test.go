@@ -20,6 +20,7 @@ import (
 	"github.com/remora-go/remora/internal/vmlab/witness"
 	"github.com/remora-go/remora/target"
 	"github.com/remora-go/remora/usercore"
+	"github.com/remora-go/remora/vmcore"
 )
 
 // TestRealCore takes processes out of images as core files, and reads these: as Remora
@@ -31,7 +32,7 @@ func TestRealCore(t *testing.T) {
 			k, img := m.kernel(t, vmlab.ELF)
 			for _, role := range []string{witness.RoleMain, witness.RoleThreads} {
 				p := openProcess(t, k, m.Truth().Witness(role).Pid, nil)
-				m.testCore(t, role, &target.Process{Process: p.Process, Kernel: &target.Kernel{Kernel: k, Image: img}})
+				m.testCore(t, role, &target.Process{Process: p.Process, Kernel: &target.Kernel{Kernel: k, Phys: img}})
 			}
 		})
 	}
@@ -46,7 +47,7 @@ func (m *moment) testCore(t *testing.T, role string, p *target.Process) {
 	}
 	unknown := 0
 	for _, err := range lacks {
-		if unknown++; !errors.Is(err, remora.ErrNotSaved) || len(p.Kernel.Image.Meta().CPUs) > 0 && m.Machine.Kernel != vmlab.RISCV64v7_2 {
+		if unknown++; !errors.Is(err, remora.ErrNotSaved) || len(p.Kernel.Phys.(*vmcore.Image).Meta().CPUs) > 0 && m.Machine.Kernel != vmlab.RISCV64v7_2 {
 			t.Errorf("%s: %v", role, err)
 		}
 	}

@@ -19,7 +19,9 @@ func imageOf(t remora.Target, who string) (*vmcore.Image, error) {
 	case *vmcore.Image:
 		return t, nil
 	case *target.Kernel:
-		return t.Image, nil
+		if img, ok := t.Phys.(*vmcore.Image); ok {
+			return img, nil
+		}
 	}
 	return nil, fmt.Errorf("%s is no kernel image, and %s: %w", t.Memory().Info().Name, who, errors.ErrUnsupported)
 }
