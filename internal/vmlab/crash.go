@@ -59,7 +59,7 @@ func (r *recipe) makeCrash(ctx context.Context, dir string) error {
 	capture := strings.ReplaceAll(next.commandLine(r.kernel.Arch, "capture"), " ", ",")
 	again := *r
 	again.machine.Options += " remora.capture=" + capture
-	files := map[string][]byte{"vmlinuz": vmlinuz, "initrd": initrd}
+	files := []carried{{"crash/vmlinuz", modeFile, vmlinuz}, {"crash/initrd", modeFile, initrd}}
 	g, err := again.run(ctx, dir, "crash", files, []disk{{"vmcore", core}})
 	if err != nil {
 		return err

@@ -28,8 +28,9 @@ type guest struct {
 	arch string
 	cmd  *exec.Cmd
 	qmp  *qmp.Client
-	ram  string // the file that is its memory
-	dir  string // of the socket
+	ram  string    // the file that is its memory
+	dir  string    // of the socket
+	in   io.Writer // the console's other half
 	said chan string
 	end  context.CancelFunc
 	gone chan struct{} // closed when QEMU has ended
@@ -45,6 +46,9 @@ func boot(ctx context.Context, arch string, args []string, ram, socketDir string
 	g.cmd.SysProcAttr = linux.DiesWithParent()
 	out, err := g.cmd.StdoutPipe()
 	g.cmd.Stderr = log
+	if err == nil {
+		g.in, err = g.cmd.StdinPipe()
+	}
 	if err == nil {
 		err = g.cmd.Start()
 	}

@@ -52,16 +52,22 @@ func (a *archive) write(b []byte) {
 	}
 }
 
-// initramfs packs /init and modules. crash is what a guest that crashes needs besides:
-// the names of files for the directory /crash, and where they come from; or nil.
-func initramfs(init []byte, modules []string, crash map[string][]byte) ([]byte, error) {
+// carried is a file that a guest has besides /init and modules.
+type carried struct {
+	name     string // in one of the directories that initramfs makes
+	mode     int
+	contents []byte
+}
+
+// initramfs packs /init, modules, and more.
+func initramfs(init []byte, modules []string, more []carried) ([]byte, error) {
 	var out bytes.Buffer
 	z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
 	a := &archive{out: z}
-	for _, dir := range []string{"dev", "proc", "sys", "run", "modules", "crash"} {
+	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "bin", "modules", "crash"} {
 		a.add(dir, modeDir, nil)
 	}
 	a.add("init", modeExec, init)
@@ -72,10 +78,8 @@ func initramfs(init []byte, modules []string, crash map[string][]byte) ([]byte, 
 		}
 		a.add(fmt.Sprintf("modules/%02d-%s", i, filepath.Base(m)), modeFile, b)
 	}
-	for _, name := range []string{"vmlinuz", "initrd"} {
-		if b, ok := crash[name]; ok {
-			a.add("crash/"+name, modeFile, b)
-		}
+	for _, c := range more {
+		a.add(c.name, c.mode, c.contents)
 	}
 	if err := a.close(); err != nil {
 		return nil, err

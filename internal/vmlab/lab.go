@@ -29,10 +29,11 @@ type Lab struct {
 	About   About
 	Dir     string // of the moment's files
 
-	t      testing.TB
-	cache  cache
-	recipe recipe
-	truth  *Truth
+	t       testing.TB
+	program string // the guest's /init
+	cache   cache
+	recipe  recipe
+	truth   *Truth
 }
 
 // About is what a moment says of itself.
@@ -59,7 +60,7 @@ func Open(t testing.TB, m Machine) *Lab {
 // open gives an entry of the cache, made now if need be.
 func open(t testing.TB, m Machine, kind string, make func(context.Context, *recipe, string) error) *Lab {
 	t.Helper()
-	l := &Lab{Machine: m, t: t}
+	l := &Lab{Machine: m, t: t, program: "internal/vmlab/guest"}
 	l.prepare()
 	ctx, cancel := context.WithTimeout(context.Background(), bootTime)
 	defer cancel()
@@ -117,7 +118,7 @@ func (l *Lab) prepare() {
 		testneed.Lacks(l.t, err.Error())
 	}
 	if l.recipe.modules, err = modulesFor(l.recipe.dir); err == nil {
-		l.recipe.init, err = buildGuest(ctx, k.Arch)
+		l.recipe.init, err = build(ctx, k.Arch, "build", l.program)
 	}
 	if err != nil {
 		l.t.Fatalf("vmlab: %v", err)
@@ -157,20 +158,21 @@ func (c cache) kernel(ctx context.Context, k Kernel, log func(string, ...any)) (
 	})
 }
 
-// buildGuest compiles the guest's program.
-func buildGuest(ctx context.Context, arch string) ([]byte, error) {
+// build compiles a package of this module for a guest: verb is "build", or "test -c".
+func build(ctx context.Context, arch, verb, pkg string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "remora-guest-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=",
-		"-o", dir+"/init", "github.com/remora-go/remora/internal/vmlab/guest")
+	args := append(strings.Fields(verb), "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=",
+		"-o", dir+"/program", "github.com/remora-go/remora/"+pkg)
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build of the guest: %w\n%s", err, out)
+		return nil, fmt.Errorf("go %s of %s: %w\n%s", verb, pkg, err, out)
 	}
-	return os.ReadFile(dir + "/init")
+	return os.ReadFile(dir + "/program")
 }
 
 // key is a hash of all that a moment is made of.

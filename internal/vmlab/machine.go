@@ -143,6 +143,17 @@ func (m Machine) commandLine(arch, mode string) string {
 // disk is a virtio disk of a guest, backed by a raw file.
 type disk struct{ serial, file string }
 
+// anonymousRAM is in place of a file's name: memory that QEMU shares with nobody.
+const anonymousRAM = "anonymous"
+
+// backend gives the object that is the guest's memory: a file, or anonymousRAM.
+func (m Machine) backend(ram string) string {
+	if ram == anonymousRAM {
+		return fmt.Sprintf("memory-backend-ram,id=ram,size=%dM", m.mib())
+	}
+	return fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=on", m.mib(), ram)
+}
+
 // arguments gives QEMU's, for a guest whose files are in a directory.
 func (m Machine) arguments(arch, ram, socket string, disks []disk) []string {
 	board := map[string]string{"amd64": "pc", "arm64": "virt,gic-version=3", "riscv64": "virt"}[arch]
@@ -153,7 +164,7 @@ func (m Machine) arguments(arch, ram, socket string, disks []disk) []string {
 		"-cpu", m.cpu(arch),
 		"-smp", fmt.Sprint(cpus),
 		"-m", fmt.Sprint(m.mib()),
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=%s,share=on", m.mib(), ram),
+		"-object", m.backend(ram),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-qmp", "unix:" + socket + ",server=on,wait=off",
 	}

@@ -17,6 +17,9 @@ import (
 	"github.com/remora-go/remora/internal/vmlab/witness"
 )
 
+// swapSize is the size of a guest's swap disk in bytes.
+const swapSize = 16 << 20
+
 // maxTries is how often a guest is stopped to find a processor in the witness.
 const maxTries = 200
 
@@ -31,36 +34,42 @@ type recipe struct {
 }
 
 // run boots a guest into dir: its files stay there.
-func (r *recipe) run(ctx context.Context, dir, mode string, crash map[string][]byte, more []disk) (*guest, error) {
-	fs, err := initramfs(r.init, r.modules, crash)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(dir+"/initrd", fs, 0o644); err != nil {
-		return nil, err
-	}
+func (r *recipe) run(ctx context.Context, dir, mode string, files []carried, more []disk) (*guest, error) {
 	data := make([]byte, witness.DataSize)
 	witness.Fill(data, witness.DataSeed)
 	if err := os.WriteFile(dir+"/data", data, 0o644); err != nil {
 		return nil, err
 	}
 	disks := append([]disk{{"data", dir + "/data"}, {"swap", dir + "/swap"}, {"truth", dir + "/truth.tar"}}, more...)
-	for name, size := range map[string]int64{"swap": 16 << 20, "truth.tar": 128 << 20} {
+	for name, size := range map[string]int64{"swap": swapSize, "truth.tar": 128 << 20} {
 		if err := sparse(filepath.Join(dir, name), size); err != nil {
 			return nil, err
 		}
+	}
+	return r.start(ctx, dir, mode, dir+"/ram", files, disks, func(string) []string { return nil })
+}
+
+// start starts QEMU with a kernel that has files, and disks. ram is as for arguments;
+// more gives further arguments, of which some name sockets in a directory.
+func (r *recipe) start(ctx context.Context, dir, mode, ram string, files []carried, disks []disk, more func(sockets string) []string) (*guest, error) {
+	fs, err := initramfs(r.init, r.modules, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(dir+"/initrd", fs, 0o644); err != nil {
+		return nil, err
 	}
 	sockets, err := newSocketDir()
 	if err != nil {
 		return nil, err
 	}
-	args := r.machine.arguments(r.kernel.Arch, dir+"/ram", sockets+"/qmp", disks)
+	args := append(r.machine.arguments(r.kernel.Arch, ram, sockets+"/qmp", disks), more(sockets)...)
 	args = append(args, "-kernel", r.dir+"/vmlinuz", "-initrd", dir+"/initrd", "-append", r.machine.commandLine(r.kernel.Arch, mode))
 	log, err := os.Create(dir + "/console.log")
 	if err != nil {
 		return nil, err
 	}
-	g, err := boot(ctx, r.kernel.Arch, args, dir+"/ram", sockets, log)
+	g, err := boot(ctx, r.kernel.Arch, args, ram, sockets, log)
 	if err != nil {
 		os.RemoveAll(sockets)
 		return nil, fmt.Errorf("%w; the console:\n%s", err, tail(dir+"/console.log"))

@@ -135,7 +135,7 @@ func TestInitramfs(t *testing.T) {
 	if err := os.WriteFile(module, []byte("module"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b, err := initramfs([]byte("init!"), []string{module}, map[string][]byte{"vmlinuz": []byte("v"), "initrd": nil})
+	b, err := initramfs([]byte("init!"), []string{module}, []carried{{"crash/vmlinuz", modeFile, []byte("v")}, {"crash/initrd", modeFile, nil}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestInitramfs(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %o %s", name, f[1], all[at:at+size]))
 		all = all[(at+size+3)&^3:]
 	}
-	want := []string{"dev 40755 ", "proc 40755 ", "sys 40755 ", "run 40755 ", "modules 40755 ", "crash 40755 ",
+	want := []string{"dev 40755 ", "proc 40755 ", "sys 40755 ", "run 40755 ", "tmp 40755 ", "bin 40755 ", "modules 40755 ", "crash 40755 ",
 		"init 100755 init!", "modules/00-virtio.ko 100644 module", "crash/vmlinuz 100644 v", "crash/initrd 100644 ", "TRAILER!!! 0 "}
 	if !reflect.DeepEqual(got, want) || len(all) != 0 {
 		t.Errorf("the archive has\n%q, want\n%q", got, want)
