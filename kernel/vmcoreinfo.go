@@ -71,6 +71,15 @@ func ParseVMCoreInfo(text []byte) *VMCoreInfo {
 	return v
 }
 
+// Bytes gives the lines as a text again.
+func (v *VMCoreInfo) Bytes() []byte {
+	var b []byte
+	for _, l := range v.Lines {
+		b = append(b, l.Key+"="+l.Value+"\n"...)
+	}
+	return b
+}
+
 func (v *VMCoreInfo) problem(off int, want, got string) {
 	const most = 100
 	if len(v.Problems) < most {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -234,66 +233,4 @@ func openVmcore(files []string, o *Options) (*vmcore.Image, error) {
 // imageFile is imageFiles for one.
 func imageFile(ctx context.Context, path string, o *Options) (remora.Target, error) {
 	return imageFiles(ctx, []string{path}, viewKernel, o)
-}
-
-// Content gives what there is to write a kernel image of t: all of an image, or of
-// another target what it has mapped, at its own addresses. A target that is neither is
-// an error that Is errors.ErrUnsupported.
-func Content(ctx context.Context, t remora.Target) (*vmcore.Content, error) {
-	if k, ok := t.(*Kernel); ok {
-		if img, ok := k.Phys.(*vmcore.Image); ok {
-			return k.content(ctx, img)
-		}
-	}
-	if img, ok := t.(*vmcore.Image); ok {
-		return imageMachine(img, img.Info().Name, nil, &Options{}).kernel().content(ctx, img)
-	}
-	m, ok := remora.As[remora.Mapper](t)
-	if !ok {
-		return nil, fmt.Errorf("%s: it has no list of what is there: %w", t.Memory().Info().Name, errors.ErrUnsupported)
-	}
-	in := t.Memory().Info()
-	c := &vmcore.Content{Space: t.Memory(), Meta: vmcore.Meta{WordSize: int(in.PtrSize), BigEndian: in.BigEndian, Level: -1}}
-	c.Runs = func(ctx context.Context) iter.Seq2[vmcore.Run, error] {
-		return func(yield func(vmcore.Run, error) bool) {
-			for r, err := range m.Regions(ctx) {
-				run := vmcore.Run{Range: r.Range}
-				if r.Perm&remora.PermRead == 0 {
-					run.Err = remora.ErrNotSaved
-				}
-				if !yield(run, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
-	return c, nil
-}
-
-// content adds to what the image knows what its kernel does.
-func (k *Kernel) content(ctx context.Context, img *vmcore.Image) (*vmcore.Content, error) {
-	c := img.Content()
-	c.PhysBase = c.Meta.PhysBase
-	if n, ok := k.VMCoreInfo().Number("phys_base"); ok {
-		c.PhysBase = n
-	}
-	l, err := k.Layout(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil: // an image can be written without
-		return c, nil
-	}
-	if names, err := k.Uname(ctx); err == nil {
-		for i := range names {
-			if c.Meta.Uname[i] == "" {
-				c.Meta.Uname[i] = names[i]
-			}
-		}
-	}
-	c.Direct, c.DirectBase = l.Direct, l.DirectBase
-	for _, p := range l.Image {
-		c.Kernel = append(c.Kernel, vmcore.Mapped(p))
-	}
-	return c, nil
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/remora-go/remora/target"
-	"github.com/remora-go/remora/vmcore"
 )
 
 func convertCommand() Command {
@@ -34,13 +33,7 @@ func convertCommand() Command {
 			"remora convert ram.raw vmcore.elf --ram-base 0x40000000",
 		},
 		New: func(flags *pflag.FlagSet) Run {
-			o := &convertOptions{
-				open: openFlags(flags), to: choice{value: "elf", of: []string{"elf", "kdump"}},
-				codec: choice{value: "zlib", of: []string{"zlib", "zstd", "snappy", "none"}},
-			}
-			flags.Var(&o.to, "to", "write `FORMAT`: elf or kdump")
-			flags.Var(&o.codec, "compress", "compress the pages of a kdump image by `CODEC`: zlib, zstd, snappy or none")
-			flags.IntVar(&o.level, "level", 0, "compress with level `N`: 1 to 9 for zlib, 1 to 22 for zstd; 0 is its own choice")
+			o := &convertOptions{open: openFlags(flags), formatOptions: formatFlags(flags)}
 			flags.BoolVar(&o.force, "force", false, "replace FILE if it is there")
 			return func(ctx context.Context, env *Env, args []string) (Result, error) {
 				o.chosen = flags.Changed("compress") || flags.Changed("level")
@@ -52,24 +45,9 @@ func convertCommand() Command {
 
 // convertOptions are the flags of convert.
 type convertOptions struct {
-	open   *target.Options
-	to     choice
-	codec  choice
-	level  int
-	chosen bool // one of the two
-	force  bool
-}
-
-// check finds flags that do not go together.
-func (o *convertOptions) check() error {
-	most := map[string]int{"zlib": 9, "zstd": 22}[o.codec.value]
-	switch {
-	case o.chosen && o.to.value != "kdump":
-		return usagef("--compress and --level are for --to kdump")
-	case o.level < 0 || o.level > 0 && most == 0, o.level > most:
-		return usagef("--level %d: want 1 to 9 with zlib, 1 to 22 with zstd", o.level)
-	}
-	return nil
+	open *target.Options
+	*formatOptions
+	force bool
 }
 
 func runConvert(ctx context.Context, env *Env, args []string, o *convertOptions) (Result, error) {
@@ -89,10 +67,5 @@ func runConvert(ctx context.Context, env *Env, args []string, o *convertOptions)
 		return nil, err
 	}
 	c := &conversion{Source: args[0], File: args[1], Format: o.to.value}
-	w := &vmcore.WriteOptions{To: vmcore.Format(o.to.value)}
-	if o.to.value == "kdump" {
-		c.Codec = o.codec.value
-		w.Codec, w.Level = vmcore.Codec(o.codec.value), o.level
-	}
-	return c.run(ctx, env, content, w)
+	return c.run(ctx, env, content, o.write(c))
 }
