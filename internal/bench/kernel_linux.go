@@ -44,18 +44,7 @@ type kernels struct {
 // newKernels takes the images of the smallest machine.
 func newKernels() (_ part, err error) {
 	b := &kernels{}
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case labFailure:
-			err = errors.New(string(r))
-		default:
-			panic(r)
-		}
-		if err != nil {
-			b.close()
-		}
-	}()
+	defer labDone(b, &err)
 	if b.dir, err = os.MkdirTemp("", "remora-bench-"); err != nil {
 		return nil, err
 	}
