@@ -34,7 +34,8 @@ func (l *Lab) Debug() string {
 	if len(words) != 3 {
 		l.t.Fatalf("vmlab: no package %q", l.About.Packages[0])
 	}
-	name, version := words[0]+"-dbg", strings.ReplaceAll(words[1], "%3a", ":")
+	name := strings.Replace(words[0], "linux-binary-", "linux-image-", 1) + "-dbg"
+	version := strings.ReplaceAll(words[1], "%3a", ":")
 	dir, err := l.cache.entry(fmt.Sprintf("kernels/%s_%s", name, words[1]), func(dir string) error {
 		return l.fetchDebug(ctx, name, version, dir)
 	})
