@@ -52,13 +52,7 @@ func newKernels() (_ part, err error) {
 	b.elf, b.zlib, b.raw = lab.Dump(vmlab.ELFPaging), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.RAM)
 	b.debug = lab.Debug()
 	b.bare = vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, NoVMCOREINFO: true}).Dump(vmlab.ELF)
-	for i, s := range lab.About.RAM {
-		start := s.Start
-		if i > 0 && s.Start <= 1<<20 && s.Offset == s.Start { // the file has what the ROM is before
-			start = lab.About.RAM[i-1].End
-		}
-		b.segments = append(b.segments, remora.Range{Start: remora.Addr(start), Size: s.End - start})
-	}
+	b.segments = lab.About.Ranges()
 	main := lab.Truth().Witness(witness.RoleMain)
 	anon, _ := main.Find(witness.Anon)
 	b.main, b.areas = main.Pid, lab.Truth().Witness(witness.RoleAreas).Pid
