@@ -57,11 +57,7 @@ func newKernels() (_ part, err error) {
 	anon, _ := main.Find(witness.Anon)
 	b.main, b.areas = main.Pid, lab.Truth().Witness(witness.RoleAreas).Pid
 	b.anon = remora.Range{Start: remora.Addr(anon.Start), Size: anon.End - anon.Start}
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if b.python == "" && exec.Command(p, "-c", "import drgn").Run() == nil {
-			b.python = p
-		}
-	}
+	b.python = vmlab.DrgnPython()
 	if _, err := exec.LookPath("crash"); err != nil || b.python == "" {
 		return nil, fmt.Errorf("it needs crash, and drgn for python3: %w", errors.Join(err, errors.ErrUnsupported))
 	}

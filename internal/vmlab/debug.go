@@ -19,6 +19,16 @@ import (
 	"github.com/remora-go/remora/internal/testneed"
 )
 
+// DrgnPython gives a Python that has drgn, or "".
+func DrgnPython() string {
+	for _, p := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(p, "-c", "import drgn").Run() == nil {
+			return p
+		}
+	}
+	return ""
+}
+
 // debugFile matches the kernel in a package of debugging information.
 var debugFile = regexp.MustCompile(`^\./usr/lib/debug/boot/vmlinux-`)
 
