@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -239,16 +240,8 @@ func (t *pager) swapped(ctx context.Context, e remora.Extent, area int, off uint
 
 // vmaAt gives the mapping that holds va, or, with nil, the gap around it.
 func (t *pager) vmaAt(va remora.Addr) (*VMA, remora.Range) {
-	i, ok := slices.BinarySearchFunc(t.vmas, va, func(v VMA, va remora.Addr) int {
-		switch {
-		case v.Last() < va:
-			return -1
-		case v.Start > va:
-			return 1
-		}
-		return 0
-	})
-	if ok {
+	i, _ := slices.BinarySearchFunc(t.vmas, va, func(v VMA, va remora.Addr) int { return cmp.Compare(v.Last(), va) })
+	if i < len(t.vmas) && t.vmas[i].Start <= va {
 		return &t.vmas[i], t.vmas[i].Range
 	}
 	first, last := remora.Addr(0), remora.MaxAddr
