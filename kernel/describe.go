@@ -15,8 +15,8 @@ import (
 
 var _ remora.Describer = (*Kernel)(nil)
 
-// Describe says where the kernel is, how that was found out and checked, and what is not
-// to be had of it.
+// Describe says where the kernel is, how that was found out and checked, what is not to be
+// had of it, and what the machine did.
 func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	found, why := k.Tables(ctx)
 	if ctx.Err() != nil {
@@ -53,7 +53,7 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	for _, l := range lacks {
 		facts = append(facts, remora.Fact{Key: "not available", Value: l})
 	}
-	return facts, ctx.Err()
+	return append(facts, k.machineFacts(ctx)...), ctx.Err()
 }
 
 // facts are what was tried, each in a line.

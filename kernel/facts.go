@@ -12,10 +12,9 @@ import (
 	"github.com/remora-go/remora"
 )
 
-// Facts says what the machine did when the image was made: a line for each subject, or
-// why it is not known.
-func (k *Kernel) Facts(ctx context.Context) ([]remora.Fact, error) {
-	var facts []remora.Fact
+// machineFacts says what the machine did when the image was made: a line for each subject,
+// or why it is not known.
+func (k *Kernel) machineFacts(ctx context.Context) (facts []remora.Fact) {
 	add := func(key, value string, err error) {
 		if _, ok := errors.AsType[*NoTypesError](err); ok { // Describe says why
 			value = "not known: the types of the kernel are not available"
@@ -49,7 +48,7 @@ func (k *Kernel) Facts(ctx context.Context) ([]remora.Fact, error) {
 	if crash != nil || err != nil {
 		add("crash", crash.String(), err)
 	}
-	return facts, ctx.Err()
+	return facts
 }
 
 // countTasks says how many processes there are.

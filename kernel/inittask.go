@@ -18,7 +18,7 @@ func (k *Kernel) initTask(ctx context.Context, f *taskFields) (remora.Addr, erro
 	if why == nil || ctx.Err() != nil {
 		return at, why
 	}
-	stext, err := k.stext(ctx)
+	stext, err := k.noted(ctx, "_stext")
 	if err != nil {
 		return 0, fmt.Errorf("%w; it was not looked for in the kernel's image, as there is no _stext: %w", why, err)
 	}
@@ -31,14 +31,6 @@ func (k *Kernel) initTask(ctx context.Context, f *taskFields) (remora.Addr, erro
 		return 0, ctx.Err()
 	}
 	return 0, fmt.Errorf("%w; nor is there a first task in the kernel's image", why)
-}
-
-// stext gives the address of the beginning of the kernel's text.
-func (k *Kernel) stext(ctx context.Context) (remora.Addr, error) {
-	if at, ok := k.VMCoreInfo().Symbol("_stext"); ok {
-		return at, nil
-	}
-	return k.symbol(ctx, "_stext")
 }
 
 // findInit looks for the task in a range of the kernel's image: a struct task_struct of the

@@ -47,7 +47,7 @@ func (w *windows) over(ctx context.Context, mem *remora.Memory, r remora.Range, 
 // overImage does it with the image of the kernel. The error says that there was nothing
 // to look at, that the context has ended, or that it was not found.
 func (k *Kernel) overImage(ctx context.Context, what string, overlap int, look func(at remora.Addr, b []byte) bool) error {
-	stext, err := k.stext(ctx)
+	stext, err := k.noted(ctx, "_stext")
 	if err != nil {
 		return fmt.Errorf("without _stext the kernel's image is not searched for %s: %w", what, err)
 	}

@@ -79,17 +79,8 @@ func (k *Kernel) log(ctx context.Context, yield func(LogRecord, error) bool) err
 
 // knows says whether there is a symbol.
 func (k *Kernel) knows(ctx context.Context, name string) bool {
-	_, err := k.logSymbol(ctx, name)
+	_, err := k.noted(ctx, name)
 	return err == nil
-}
-
-// logSymbol gives the address of a symbol, as VMCOREINFO has it, or else the table of
-// symbols.
-func (k *Kernel) logSymbol(ctx context.Context, name string) (remora.Addr, error) {
-	if a, ok := k.VMCoreInfo().Symbol(name); ok {
-		return a, nil
-	}
-	return k.symbol(ctx, name)
 }
 
 // described fills fields in from VMCOREINFO, which gives offsets alone: their sizes are there

@@ -123,7 +123,7 @@ func (r *records) bad(at uint64, what string) error {
 func (r *records) open() error {
 	in := r.k.reader(r.ctx)
 	get := func(name string, size uint32) uint64 {
-		at, err := r.k.logSymbol(r.ctx, name)
+		at, err := r.k.noted(r.ctx, name)
 		if err != nil && in.err == nil {
 			in.err = err
 		}
@@ -134,7 +134,7 @@ func (r *records) open() error {
 	if in.err != nil {
 		return in.err
 	}
-	if at, err := r.k.logSymbol(r.ctx, "log_first_seq"); err == nil { // VMCOREINFO never has it
+	if at, err := r.k.noted(r.ctx, "log_first_seq"); err == nil { // VMCOREINFO never has it
 		r.seq = in.uint(at, field{size: 8})
 	}
 	if in.err != nil {

@@ -143,7 +143,7 @@ func (k *Kernel) logRing(ctx context.Context, yield func(LogRecord, error) bool)
 	if err != nil {
 		return err
 	}
-	at, err := k.logSymbol(ctx, "prb")
+	at, err := k.noted(ctx, "prb")
 	if err != nil {
 		return err
 	}

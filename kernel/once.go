@@ -39,3 +39,11 @@ func (o *once[T]) do(ctx context.Context, ask func(context.Context) (T, error)) 
 
 // known says whether there is an answer.
 func (o *once[T]) known() bool { return o.answer.Load() != nil }
+
+// kept gives the answer if there is one, and it is no error. It asks nothing.
+func (o *once[T]) kept() (value T, ok bool) {
+	if a := o.answer.Load(); a != nil && a.err == nil {
+		return a.value, true
+	}
+	return value, false
+}

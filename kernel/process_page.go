@@ -3,9 +3,9 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"sync/atomic"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
@@ -22,9 +22,6 @@ type pager struct {
 	bad    error // why these are not all
 	xarray xarrayFields
 	files  *[swapTypes]*swapSpace
-
-	frames atomic.Pointer[pageFrames] // nil: not asked for yet
-	swap   atomic.Pointer[swapKnown]
 
 	zeros  *standIn // what was never written
 	cached *standIn // memory that the page tables do not lead to
@@ -158,7 +155,7 @@ func (t *pager) inFile(ctx context.Context, va remora.Addr, e remora.Extent, at 
 	if m.err != nil {
 		return t.fail(e, at, m.err)
 	}
-	frames, err := t.pageFrames(ctx)
+	frames, err := t.k.pageFrames(ctx)
 	if err != nil {
 		return t.fail(e, at, err)
 	}
@@ -208,7 +205,7 @@ func (t *pager) inFile(ctx context.Context, va remora.Addr, e remora.Extent, at 
 func (t *pager) swapped(ctx context.Context, e remora.Extent, area int, off uint64, at pagePlace) (remora.Extent, pagePlace) {
 	at.area, at.off = area, off
 	e.Err = remora.ErrNotPresent
-	known, err := t.swapKnown(ctx)
+	known, err := t.k.swap(ctx)
 	if err != nil {
 		return t.fail(e, at, err)
 	}
@@ -243,16 +240,8 @@ func (t *pager) swapped(ctx context.Context, e remora.Extent, area int, off uint
 
 // vmaAt gives the mapping that holds va, or, with nil, the gap around it.
 func (t *pager) vmaAt(va remora.Addr) (*VMA, remora.Range) {
-	i, ok := slices.BinarySearchFunc(t.vmas, va, func(v VMA, va remora.Addr) int {
-		switch {
-		case v.Last() < va:
-			return -1
-		case v.Start > va:
-			return 1
-		}
-		return 0
-	})
-	if ok {
+	i, _ := slices.BinarySearchFunc(t.vmas, va, func(v VMA, va remora.Addr) int { return cmp.Compare(v.Last(), va) })
+	if i < len(t.vmas) && t.vmas[i].Start <= va {
 		return &t.vmas[i], t.vmas[i].Range
 	}
 	first, last := remora.Addr(0), remora.MaxAddr
@@ -282,27 +271,4 @@ func clip(e remora.Extent, r remora.Range) remora.Extent {
 // one gives the page of e that holds va.
 func (t *pager) one(e remora.Extent, va remora.Addr) remora.Extent {
 	return clip(e, remora.Range{Start: va >> t.shift << t.shift, Size: 1 << t.shift})
-}
-
-// pageFrames and swapKnown are those of the kernel, kept where asking costs nothing.
-func (t *pager) pageFrames(ctx context.Context) (*pageFrames, error) {
-	if f := t.frames.Load(); f != nil {
-		return f, nil
-	}
-	f, err := t.k.pageFrames(ctx)
-	if err == nil {
-		t.frames.Store(f)
-	}
-	return f, err
-}
-
-func (t *pager) swapKnown(ctx context.Context) (*swapKnown, error) {
-	if s := t.swap.Load(); s != nil {
-		return s, nil
-	}
-	s, err := t.k.swap(ctx)
-	if err == nil {
-		t.swap.Store(s)
-	}
-	return s, err
 }

@@ -127,7 +127,7 @@ func (t *pager) unknown(at pagePlace) string {
 
 // areaName says what a swap area is.
 func (t *pager) areaName(i int) string {
-	if s := t.swap.Load(); s != nil && i < swapTypes {
+	if s, ok := t.k.processAnswers.swap.kept(); ok && i < swapTypes {
 		return fmt.Sprintf("%d (%q)", i, s.areas[i].Path)
 	}
 	return fmt.Sprint(i)

@@ -148,5 +148,5 @@ func forgetful(t *testing.T, p *Process, zero remora.Addr) {
 			a.spaces, a.cluster, a.mapped = empty, empty, true
 		}
 	}
-	p.pager.swap.Store(&twin)
+	answered(&p.k.processAnswers.swap, &twin)
 }

@@ -258,6 +258,14 @@ func (k *Kernel) symbol(ctx context.Context, name string) (remora.Addr, error) {
 	return found[0].Addr, nil
 }
 
+// noted gives the address of a symbol as VMCOREINFO has it, or else as symbol does.
+func (k *Kernel) noted(ctx context.Context, name string) (remora.Addr, error) {
+	if a, ok := k.VMCoreInfo().Symbol(name); ok {
+		return a, nil
+	}
+	return k.symbol(ctx, name)
+}
+
 // Symbol gives every symbol of a name.
 func (k *Kernel) Symbol(ctx context.Context, name string) ([]remora.Symbol, error) {
 	s, err := k.Symbols(ctx)

@@ -124,13 +124,6 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 	facts = slices.DeleteFunc(facts, func(f remora.Fact) bool { // of which the kernel says more
 		return slices.ContainsFunc(more, func(m remora.Fact) bool { return m.Key == f.Key })
 	})
-	if facts = append(facts, more...); err != nil {
-		return facts, err
-	}
-	if _, none := k.Tables(ctx); none != nil {
-		return facts, ctx.Err()
-	}
-	more, err = k.Facts(ctx)
 	return append(facts, more...), err
 }
 

@@ -60,18 +60,6 @@ func (m *moment) placed(t *testing.T) (p placed) {
 	return p
 }
 
-// rawRanges gives the memory in the order of the file of it.
-func (m *moment) rawRanges() (all []remora.Range) {
-	for i, s := range m.About.RAM {
-		start := s.Start
-		if i > 0 && s.Start <= 1<<20 && s.Offset == s.Start {
-			start = m.About.RAM[i-1].End
-		}
-		all = append(all, remora.Range{Start: remora.Addr(start), Size: s.End - start})
-	}
-	return all
-}
-
 // hidden is an image whose notes of VMCOREINFO in memory are zeros.
 type hidden struct {
 	*vmcore.Image
@@ -121,7 +109,7 @@ func TestRealBoot(t *testing.T) {
 		t.Run(machine.String(), func(t *testing.T) {
 			m := openMoment(t, machine)
 			want := m.placed(t)
-			raw, err := vmcore.Open(m.Dump(vmlab.RAM), &vmcore.Options{Format: vmcore.Raw, Segments: m.rawRanges()})
+			raw, err := vmcore.Open(m.Dump(vmlab.RAM), &vmcore.Options{Format: vmcore.Raw, Segments: m.About.Ranges()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -54,15 +54,10 @@ func withRAM(t *testing.T, lab *vmlab.Lab) *moment {
 }
 
 // at gives where in the file of the guest's memory a physical address is, and how many
-// bytes from there on lie in one piece. A PC's memory below 1 MiB lies in the file as it
-// does in the machine, also where the machine has ROM before it.
+// bytes from there on lie in one piece.
 func (m *moment) at(a remora.Addr) (off int64, size uint64, ok bool) {
-	for i, s := range m.About.RAM {
-		start := s.Start
-		if i > 0 && s.Start <= 1<<20 && s.Offset == s.Start {
-			start = m.About.RAM[i-1].End
-		}
-		if uint64(a) >= start && uint64(a) < s.End {
+	for _, s := range m.About.Memory() {
+		if uint64(a) >= s.Start && uint64(a) < s.End {
 			return int64(s.Offset + uint64(a) - s.Start), s.End - uint64(a), true
 		}
 	}

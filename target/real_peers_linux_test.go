@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"os/exec"
 	"path"
 	"regexp"
 	"slices"
@@ -71,13 +70,12 @@ func (m *moment) testPeers(t *testing.T, f vmlab.Format, user bool) {
 
 // drgn gives a Python that has it.
 func drgn(t *testing.T) string {
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if exec.Command(p, "-c", "import drgn").Run() == nil {
-			return p
-		}
+	t.Helper()
+	python := vmlab.DrgnPython()
+	if python == "" {
+		testneed.Lacks(t, "needs drgn for python3")
 	}
-	testneed.Lacks(t, "needs drgn for python3")
-	return ""
+	return python
 }
 
 // uniqueNames gives about n names that one symbol each has, of all the kernel itself.

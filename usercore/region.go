@@ -3,6 +3,7 @@
 package usercore
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"iter"
@@ -131,16 +132,8 @@ func (r *region) holds(a uint64) bool { return a != 0 && r.Contains(remora.Addr(
 
 // regionAt gives the region that holds a, or nil.
 func (c *Core) regionAt(a remora.Addr) *region {
-	i, found := slices.BinarySearchFunc(c.regions, a, func(r region, a remora.Addr) int {
-		switch {
-		case r.Start > a:
-			return 1
-		case r.Last() < a:
-			return -1
-		}
-		return 0
-	})
-	if !found {
+	i, _ := slices.BinarySearchFunc(c.regions, a, func(r region, a remora.Addr) int { return cmp.Compare(r.Last(), a) })
+	if i == len(c.regions) || a < c.regions[i].Start {
 		return nil
 	}
 	return &c.regions[i]

@@ -180,22 +180,12 @@ func (d *dump) find(ctx context.Context, name string) ([]sym.Symbol, error) {
 
 // Symbol gives the symbols of a name.
 func (d *dump) Symbol(ctx context.Context, name string) ([]remora.Symbol, error) {
-	found, err := d.find(ctx, name)
-	var all []remora.Symbol
-	for _, s := range found {
-		all = append(all, remora.Symbol{Name: s.Name, Addr: s.Addr, Size: s.Size, Module: s.Module})
-	}
-	return all, err
+	return d.k.Symbol(ctx, name)
 }
 
 // SymbolAt gives the symbol that is at an address, or before it.
 func (d *dump) SymbolAt(ctx context.Context, a remora.Addr) (remora.Symbol, bool) {
-	s, err := d.k.Symbols(ctx)
-	if err != nil {
-		return remora.Symbol{}, false
-	}
-	found, err := s.At(ctx, a)
-	return remora.Symbol{Name: found.Name, Addr: found.Addr, Size: found.Size, Module: found.Module}, err == nil
+	return d.k.SymbolAt(ctx, a)
 }
 
 // Close closes the image.

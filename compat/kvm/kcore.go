@@ -181,17 +181,9 @@ var (
 
 // Translate gives the physical address of memory that the kernel has mapped for good.
 func (k *kernelSpace) Translate(_ context.Context, a remora.Addr) remora.Extent {
-	i, found := slices.BinarySearchFunc(k.runs, a, func(r run, a remora.Addr) int {
-		switch {
-		case r.Last() < a:
-			return -1
-		case r.Start > a:
-			return 1
-		}
-		return 0
-	})
+	i, _ := slices.BinarySearchFunc(k.runs, a, func(r run, a remora.Addr) int { return cmp.Compare(r.Last(), a) })
 	switch {
-	case !found:
+	case i == len(k.runs) || a < k.runs[i].Start:
 		return remora.Extent{Virt: a, Size: 1, Err: remora.ErrUnmapped}
 	case k.runs[i].phys == noPhys:
 		return remora.Extent{Virt: a, Size: 1, Err: errNoPlace}

@@ -29,18 +29,7 @@ func newImages() (_ part, err error) {
 	}
 	b := &images{random: rand.New(rand.NewPCG(3, 4))}
 	b.dir = dir
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case labFailure:
-			err = errors.New(string(r))
-		default:
-			panic(r)
-		}
-		if err != nil {
-			b.close()
-		}
-	}()
+	defer labDone(b, &err)
 	lab := vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, MiB: 1024, Options: "remora.fill=400"})
 	b.elf, b.zlib, b.flat = lab.Dump(vmlab.ELF), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.KdumpZlib)
 	b.kernel = b.elf
@@ -59,6 +48,21 @@ func (labTest) Fatal(args ...any)                 { panic(labFailure(fmt.Sprint(
 func (labTest) Fatalf(format string, args ...any) { panic(labFailure(fmt.Sprintf(format, args...))) }
 func (labTest) Skip(args ...any)                  { panic(labFailure(fmt.Sprint(args...))) }
 func (labTest) Skipf(format string, args ...any)  { panic(labFailure(fmt.Sprintf(format, args...))) }
+
+// labDone is deferred by what makes a part in the laboratory: what has failed there is the
+// error, and with one the part is closed.
+func labDone(b part, err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case labFailure:
+		*err = errors.New(string(r))
+	default:
+		panic(r)
+	}
+	if *err != nil {
+		b.close()
+	}
+}
 
 // dumps are the files that the rows about images read: one moment of one machine.
 type dumps struct {

@@ -44,18 +44,7 @@ type kernels struct {
 // newKernels takes the images of the smallest machine.
 func newKernels() (_ part, err error) {
 	b := &kernels{}
-	defer func() {
-		switch r := recover().(type) {
-		case nil:
-		case labFailure:
-			err = errors.New(string(r))
-		default:
-			panic(r)
-		}
-		if err != nil {
-			b.close()
-		}
-	}()
+	defer labDone(b, &err)
 	if b.dir, err = os.MkdirTemp("", "remora-bench-"); err != nil {
 		return nil, err
 	}
@@ -63,22 +52,12 @@ func newKernels() (_ part, err error) {
 	b.elf, b.zlib, b.raw = lab.Dump(vmlab.ELFPaging), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.RAM)
 	b.debug = lab.Debug()
 	b.bare = vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, NoVMCOREINFO: true}).Dump(vmlab.ELF)
-	for i, s := range lab.About.RAM {
-		start := s.Start
-		if i > 0 && s.Start <= 1<<20 && s.Offset == s.Start { // the file has what the ROM is before
-			start = lab.About.RAM[i-1].End
-		}
-		b.segments = append(b.segments, remora.Range{Start: remora.Addr(start), Size: s.End - start})
-	}
+	b.segments = lab.About.Ranges()
 	main := lab.Truth().Witness(witness.RoleMain)
 	anon, _ := main.Find(witness.Anon)
 	b.main, b.areas = main.Pid, lab.Truth().Witness(witness.RoleAreas).Pid
 	b.anon = remora.Range{Start: remora.Addr(anon.Start), Size: anon.End - anon.Start}
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if b.python == "" && exec.Command(p, "-c", "import drgn").Run() == nil {
-			b.python = p
-		}
-	}
+	b.python = vmlab.DrgnPython()
 	if _, err := exec.LookPath("crash"); err != nil || b.python == "" {
 		return nil, fmt.Errorf("it needs crash, and drgn for python3: %w", errors.Join(err, errors.ErrUnsupported))
 	}

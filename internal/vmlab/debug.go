@@ -19,6 +19,16 @@ import (
 	"github.com/remora-go/remora/internal/testneed"
 )
 
+// DrgnPython gives a Python that has drgn, or "".
+func DrgnPython() string {
+	for _, p := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(p, "-c", "import drgn").Run() == nil {
+			return p
+		}
+	}
+	return ""
+}
+
 // debugFile matches the kernel in a package of debugging information.
 var debugFile = regexp.MustCompile(`^\./usr/lib/debug/boot/vmlinux-`)
 
@@ -34,7 +44,8 @@ func (l *Lab) Debug() string {
 	if len(words) != 3 {
 		l.t.Fatalf("vmlab: no package %q", l.About.Packages[0])
 	}
-	name, version := words[0]+"-dbg", strings.ReplaceAll(words[1], "%3a", ":")
+	name := strings.Replace(words[0], "linux-binary-", "linux-image-", 1) + "-dbg"
+	version := strings.ReplaceAll(words[1], "%3a", ":")
 	dir, err := l.cache.entry(fmt.Sprintf("kernels/%s_%s", name, words[1]), func(dir string) error {
 		return l.fetchDebug(ctx, name, version, dir)
 	})

@@ -7,14 +7,38 @@ package vmlab
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/remora-go/remora"
 )
 
 // Segment is a range of physical memory that is RAM.
 type Segment struct {
 	Start, End uint64 // physical; End is the first after it
 	Offset     uint64 // in the file of the guest's memory
+}
+
+// Memory gives the ranges that the file of the guest's memory has bytes of, in the order of
+// the file. A PC's memory below 1 MiB lies in the file as it does in the machine, also
+// where the machine has ROM before it.
+func (a *About) Memory() []Segment {
+	all := slices.Clone(a.RAM)
+	for i := 1; i < len(all); i++ {
+		if s := &all[i]; s.Start <= 1<<20 && s.Offset == s.Start {
+			s.Start, s.Offset = all[i-1].End, all[i-1].End
+		}
+	}
+	return all
+}
+
+// Ranges gives those of Memory, for an image that is the file as it is.
+func (a *About) Ranges() (all []remora.Range) {
+	for _, s := range a.Memory() {
+		all = append(all, remora.Range{Start: remora.Addr(s.Start), Size: s.End - s.Start})
+	}
+	return all
 }
 
 // segments reads the ranges of the block "ram" out of "info mtree -f".

@@ -106,6 +106,11 @@ FlatView #2
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("segments are %x, %v", got, err)
 	}
+	about := &About{RAM: want}
+	whole := []Segment{{0, 0xa0000, 0}, {0xa0000, 0xc000_0000, 0xa0000}, want[2]}
+	if got := about.Memory(); !reflect.DeepEqual(got, whole) {
+		t.Errorf("the file has %x", got)
+	}
 	for _, bad := range []string{"", "FlatView #1\n AS \"memory\"\n  x-y (prio 0, ram): ram",
 		"FlatView #1\n AS \"memory\"\n  0-f (prio 0, ram): ram @z"} {
 		if got, err := segments(bad); err == nil {
