@@ -68,6 +68,10 @@ func New(phys remora.Space, name string, h *Hints) *Kernel {
 	return k
 }
 
+// Over gives the same kernel in another memory: one that takes the place of its own, such
+// as a compose.Layer over that. Nothing that was found of k is taken for true of it.
+func (k *Kernel) Over(phys remora.Space) *Kernel { return New(phys, k.info.Name, &k.hints) }
+
 // Memory is the memory of the kernel, by virtual addresses. Kernel itself is its Space.
 func (k *Kernel) Memory() *remora.Memory { return k.mem }
 

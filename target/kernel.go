@@ -36,7 +36,6 @@ var (
 // machine is physical memory, and what is known of the machine that has it.
 type machine struct {
 	phys  remora.Target
-	space remora.Space // what the kernel is to see of it: as a rule phys's memory itself
 	name  string
 	hints *kernel.Hints
 }
@@ -54,7 +53,7 @@ func imageMachine(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *O
 	for _, c := range m.CPUs {
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
-	return &machine{phys: img, space: img, name: filepath.Base(name), hints: h}
+	return &machine{phys: img, name: filepath.Base(name), hints: h}
 }
 
 // hints are what a user gave of a kernel; given is his VMCOREINFO, nil for none.
@@ -67,7 +66,7 @@ func (o *Options) hints(m elf.Machine, given *kernel.VMCoreInfo) *kernel.Hints {
 
 // kernel gives the kernel in a machine's memory, and keeps that: closing the one closes
 // the other.
-func (m *machine) kernel() *Kernel { return &Kernel{kernel.New(m.space, m.name, m.hints), m.phys} }
+func (m *machine) kernel() *Kernel { return &Kernel{kernel.New(m.phys.Memory(), m.name, m.hints), m.phys} }
 
 // view gives what the text behind the @ asks for. It keeps the memory, and closes it
 // where it fails.
@@ -128,12 +127,20 @@ func (k *Kernel) Describe(ctx context.Context) ([]remora.Fact, error) {
 }
 
 // OpenImage opens a kernel image, of one file or of the parts of one, whatever their
-// names are. Over, if it is not nil, is given the physical memory of the image and gives
-// what the kernel is to have in its place, such as a compose.Layer over it.
-func OpenImage(files []string, o *Options, over func(remora.Space) remora.Space) (*Kernel, error) {
+// names are.
+func OpenImage(files []string, o *Options) (*Kernel, error) {
 	if o == nil {
 		o = &Options{}
 	}
+	m, err := openMachine(files, o)
+	if err != nil {
+		return nil, err
+	}
+	return m.kernel(), nil
+}
+
+// openMachine opens the machine that an image was made of.
+func openMachine(files []string, o *Options) (*machine, error) {
 	given, err := vmcoreinfo(o.VMCoreInfo)
 	if err != nil {
 		return nil, err
@@ -142,11 +149,7 @@ func OpenImage(files []string, o *Options, over func(remora.Space) remora.Space)
 	if err != nil {
 		return nil, err
 	}
-	m := imageMachine(img, files[0], given, o)
-	if over != nil {
-		m.space = over(img)
-	}
-	return m.kernel(), nil
+	return imageMachine(img, files[0], given, o), nil
 }
 
 // imagePrefix is before files that are taken for kernel images.
@@ -198,15 +201,11 @@ func exists(path string) bool {
 
 // imageFiles opens a kernel image of one file, or of the parts of one.
 func imageFiles(ctx context.Context, files []string, view string, o *Options) (remora.Target, error) {
-	given, err := vmcoreinfo(o.VMCoreInfo)
+	m, err := openMachine(files, o)
 	if err != nil {
 		return nil, err
 	}
-	img, err := openVmcore(files, o)
-	if err != nil {
-		return nil, err
-	}
-	return imageMachine(img, files[0], given, o).view(ctx, view, o)
+	return m.view(ctx, view, o)
 }
 
 // openVmcore opens the files of an image as the options say.

@@ -29,7 +29,11 @@
 // pages are looked for where the kernel would, with the swap file, where the kernel has
 // swapped out to it and the image tells which pages memory knows better.
 //
-// Writes go into the file, which must be one whose bytes are the memory's: ELF, LiME or
+// A guest that runs, "qemu:SOCKET" or "gdb:ADDRESS", is an image that changes: the same
+// functions find the same things in its memory, and writes go there. See package guest for
+// what each way into it does to the guest.
+//
+// Writes into an image go into the file, which must be one whose bytes are the memory's: ELF, LiME or
 // raw. Another one cannot be opened with os.O_RDWR but with Options.Overlay, which keeps
 // all that is written in memory.
 //

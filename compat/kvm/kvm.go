@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compat/errno"
@@ -47,7 +48,8 @@ const debugVariable = "KVM_DEBUG"
 // gives way to the symbols of the image (R91).
 //
 // corefile is the image. Empty, /dev/mem, /dev/kmem, /dev/allkmem or /proc/kcore: the
-// running system (R89). swapfile is for images that lack what was swapped out.
+// running system (R89). "qemu:SOCKET" and "gdb:ADDRESS": a guest that runs, as package
+// target has it. swapfile is for images that lack what was swapped out.
 //
 // flag is os.O_RDONLY or os.O_RDWR, exactly (R88). With a non-empty errstr each
 // failure of Open is also written to the standard error output, as "errstr: message";
@@ -119,12 +121,20 @@ func isRunning(corefile string) bool {
 	return false
 }
 
+// isGuest says whether corefile names a guest that runs, as package target does.
+func isGuest(corefile string) bool {
+	return strings.HasPrefix(corefile, "qemu:") || strings.HasPrefix(corefile, "gdb:")
+}
+
 // openers are the kinds of image file that are known here, besides those of Options.
 func openers() []Opener { return []Opener{OpenImage} }
 
 func (o *Options) image(ctx context.Context, c *Config) (Image, error) {
 	if isRunning(c.Corefile) {
 		return openRunning(c)
+	}
+	if isGuest(c.Corefile) {
+		return openGuest(ctx, c)
 	}
 	st, err := os.Stat(c.Corefile)
 	if err != nil {

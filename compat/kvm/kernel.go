@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/compose"
+	"github.com/remora-go/remora/kernel"
+	"github.com/remora-go/remora/sym"
+	"github.com/remora-go/remora/target"
+)
+
+// found is a kernel that is found in memory, of an image file or of a guest, as an Image.
+type found struct {
+	k     *kernel.Kernel
+	in    *target.Kernel // what was opened
+	layer *compose.Layer // what is written, with Config.Overlay; else nil
+	phys  *remora.Memory
+	swap  *os.File // nil: none
+	swaps []kernel.SwapFile
+}
+
+var (
+	_ Image             = (*found)(nil)
+	_ Refresher         = (*found)(nil)
+	_ remora.Symbolizer = (*found)(nil)
+	_ typed             = (*found)(nil)
+)
+
+// OpenImage is the Opener of kernel images: of all that package vmcore knows. It is tried
+// by Open after those of Options.
+func OpenImage(_ context.Context, c *Config) (Image, error) {
+	k, err := target.OpenImage([]string{c.Corefile}, &target.Options{Write: c.Write})
+	if err != nil {
+		return nil, err
+	}
+	return newFound(k, c)
+}
+
+// openGuest opens a guest that runs.
+func openGuest(ctx context.Context, c *Config) (Image, error) {
+	t, err := target.Open(ctx, c.Corefile, &target.Options{Write: c.Write})
+	if err != nil {
+		return nil, err
+	}
+	k, ok := t.(*target.Kernel)
+	if !ok {
+		return nil, errors.Join(unknownImage(c.Corefile, "another target"), t.Close())
+	}
+	return newFound(k, c)
+}
+
+// newFound keeps k, and closes it where it fails.
+func newFound(k *target.Kernel, c *Config) (Image, error) {
+	f := &found{k: k.Kernel, in: k, phys: k.Phys.Memory()}
+	if c.Overlay {
+		f.layer = compose.Overlay(f.phys)
+		f.phys = remora.New(f.layer)
+		f.k = k.Over(f.layer)
+	}
+	if err := f.openSwap(c.Swapfile); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// openSwap opens the file of a swap area, if there is one.
+func (f *found) openSwap(name string) (err error) {
+	if name == "" {
+		return nil
+	}
+	if f.swap, err = os.Open(name); err != nil {
+		return err
+	}
+	size, err := f.swap.Seek(0, io.SeekEnd) // of a device, too
+	f.swaps = []kernel.SwapFile{{Type: -1, R: f.swap, Size: size, Name: name}}
+	return err
+}
+
+// Kernel gives the kernel's address space.
+func (f *found) Kernel(ctx context.Context) (*remora.Memory, error) {
+	if _, err := f.k.Tables(ctx); err != nil {
+		return nil, err
+	}
+	return f.k.Memory(), nil
+}
+
+// Physical gives physical memory.
+func (f *found) Physical(context.Context) (*remora.Memory, error) { return f.phys, nil }
+
+// Processes begins a walk over the list of processes that the kernel had.
+func (f *found) Processes() Walk { return &tasks{of: f} }
+
+// tasks walks over the processes of an image.
+type tasks struct {
+	of     *found
+	listed bool
+	left   []*kernel.Task
+	err    error // what the list ends with
+}
+
+// Next gives the next process. What could not be read of the list is told at its end.
+func (w *tasks) Next(ctx context.Context) (*Proc, error) {
+	if err := w.list(ctx); err != nil {
+		return nil, err
+	}
+	if len(w.left) == 0 {
+		return nil, w.err
+	}
+	t := w.left[0]
+	p, err := w.of.proc(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	w.left = w.left[1:]
+	return p, nil
+}
+
+// list reads the list, once. The idle tasks of processors are no processes.
+func (w *tasks) list(ctx context.Context) error {
+	if w.listed {
+		return nil
+	}
+	var all []*kernel.Task
+	var errs []error
+	for t, err := range w.of.k.Tasks(ctx) {
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case !t.Idle():
+			all = append(all, t)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.listed, w.left, w.err = true, all, errors.Join(errs...)
+	if w.err == nil {
+		w.err = io.EOF
+	}
+	return nil
+}
+
+// tick is the unit of Proc.Start, that of /proc/PID/stat: USER_HZ is 100 everywhere.
+const tick = 10 * time.Millisecond
+
+// proc makes a Proc of a task. What could not be read of it is not there.
+func (f *found) proc(ctx context.Context, t *kernel.Task) (*Proc, error) {
+	p := &Proc{
+		PID: t.PID, PPID: t.PPID, Command: t.Comm, State: byte(t.State), System: t.KernelThread(), Start: uint64(t.StartBoot / tick),
+	}
+	u, err := f.k.TaskUser(ctx, t)
+	if err != nil {
+		return p, ctx.Err()
+	}
+	p.PGID, p.SID = u.Group, u.Session
+	p.User = User{ArgStart: u.ArgStart, ArgEnd: u.ArgEnd, EnvStart: u.EnvStart, EnvEnd: u.EnvEnd}
+	return p, nil
+}
+
+// User opens the memory of a process.
+func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
+	if p.System {
+		return nil, fmt.Errorf("pid %d is a kernel thread: %w", p.PID, fs.ErrNotExist)
+	}
+	u, err := f.k.Process(ctx, p.PID, &kernel.ProcessOptions{Swaps: f.swaps})
+	if err != nil && len(f.swaps) > 0 && ctx.Err() == nil { // the swap file is used where the image allows
+		if without, bad := f.k.Process(ctx, p.PID, nil); bad == nil {
+			u, err = without, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if uint64(u.Task.StartBoot/tick) != p.Start {
+		return nil, errors.Join(errGone(p), u.Close())
+	}
+	return u, nil
+}
+
+// Refresh looks a process of a guest up again. Those of an image stay as they are.
+func (f *found) Refresh(ctx context.Context, p *Proc) (*Proc, error) {
+	if !f.phys.Info().Live {
+		return p, nil
+	}
+	t, err := f.k.Task(ctx, p.PID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errGone(p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, err := f.proc(ctx, t)
+	if err == nil && !now.same(p) {
+		err = errGone(p)
+	}
+	return now, err
+}
+
+// errGone says that a process is not there, or is another one now.
+func errGone(p *Proc) error {
+	return fmt.Errorf("pid %d of that start is not in the kernel's list: %w", p.PID, remora.ErrGone)
+}
+
+// find gives the symbols of a name with all that is known of them.
+func (f *found) find(ctx context.Context, name string) ([]sym.Symbol, error) {
+	s, err := f.k.Symbols(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.Lookup(ctx, name)
+}
+
+// Symbol gives the symbols of a name.
+func (f *found) Symbol(ctx context.Context, name string) ([]remora.Symbol, error) {
+	return f.k.Symbol(ctx, name)
+}
+
+// SymbolAt gives the symbol that is at an address, or before it.
+func (f *found) SymbolAt(ctx context.Context, a remora.Addr) (remora.Symbol, bool) {
+	return f.k.SymbolAt(ctx, a)
+}
+
+// Close closes the image.
+func (f *found) Close() error {
+	err := errors.Join(f.k.Close(), f.in.Close())
+	if f.layer != nil {
+		err = errors.Join(err, f.layer.Close())
+	}
+	if f.swap != nil {
+		err = errors.Join(err, f.swap.Close())
+	}
+	return err
+}
