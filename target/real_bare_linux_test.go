@@ -35,7 +35,7 @@ func TestRealBare(t *testing.T) {
 				k, _ := m.kernel(t, vmlab.ELF)
 				m.testAnswers(t, "ELF", k)
 			}
-			raw := &target.Options{Format: vmcore.Raw, Segments: m.About.Ranges()}
+			raw := &target.Options{Format: vmcore.Raw, Segments: m.rawRanges()}
 			m.testAnswers(t, "raw", openKernel(t, m.Dump(vmlab.RAM), raw).Kernel)
 			m.testAnswers(t, "LiME", openKernel(t, m.lime(t), nil).Kernel)
 
@@ -62,7 +62,7 @@ func openKernel(t testing.TB, file string, o *target.Options) *target.Kernel {
 func (m *moment) lime(t *testing.T) string {
 	t.Helper()
 	phys := &testimage.Physical{Pages: map[uint64]testimage.Page{}}
-	for _, r := range m.About.Ranges() {
+	for _, r := range m.rawRanges() {
 		data := make([]byte, r.Size)
 		m.physical(t, data, r.Start)
 		for at := uint64(0); at < r.Size; at += page {

@@ -109,7 +109,7 @@ func TestRealBoot(t *testing.T) {
 		t.Run(machine.String(), func(t *testing.T) {
 			m := openMoment(t, machine)
 			want := m.placed(t)
-			raw, err := vmcore.Open(m.Dump(vmlab.RAM), &vmcore.Options{Format: vmcore.Raw, Segments: m.About.Ranges()})
+			raw, err := vmcore.Open(m.Dump(vmlab.RAM), &vmcore.Options{Format: vmcore.Raw, Segments: m.rawRanges()})
 			if err != nil {
 				t.Fatal(err)
 			}

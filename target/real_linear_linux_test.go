@@ -76,7 +76,7 @@ func TestRealLinear(t *testing.T) {
 				}
 			}
 			low := map[remora.Addr]bool{}
-			ram := m.About.Ranges()
+			ram := m.rawRanges()
 			last := ram[len(ram)-1]
 			for i := range remora.Addr(16) {
 				va := l.DirectBase + last.Start + remora.Addr(last.Size)/17*(i+1)&^(page-1)

@@ -64,6 +64,14 @@ func (m *moment) at(a remora.Addr) (off int64, size uint64, ok bool) {
 	return 0, 0, false
 }
 
+// rawRanges gives the memory in the order of the file of it.
+func (m *moment) rawRanges() (all []remora.Range) {
+	for _, s := range m.About.Memory() {
+		all = append(all, remora.Range{Start: remora.Addr(s.Start), Size: s.End - s.Start})
+	}
+	return all
+}
+
 // physical reads the guest's memory.
 func (m *moment) physical(t testing.TB, p []byte, a remora.Addr) {
 	t.Helper()

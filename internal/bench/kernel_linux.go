@@ -52,7 +52,9 @@ func newKernels() (_ part, err error) {
 	b.elf, b.zlib, b.raw = lab.Dump(vmlab.ELFPaging), lab.Dump(vmlab.MakedumpfileZlib1), lab.Dump(vmlab.RAM)
 	b.debug = lab.Debug()
 	b.bare = vmlab.Open(labTest{}, vmlab.Machine{Kernel: vmlab.AMD64v6_1, NoVMCOREINFO: true}).Dump(vmlab.ELF)
-	b.segments = lab.About.Ranges()
+	for _, s := range lab.About.Memory() {
+		b.segments = append(b.segments, remora.Range{Start: remora.Addr(s.Start), Size: s.End - s.Start})
+	}
 	main := lab.Truth().Witness(witness.RoleMain)
 	anon, _ := main.Find(witness.Anon)
 	b.main, b.areas = main.Pid, lab.Truth().Witness(witness.RoleAreas).Pid

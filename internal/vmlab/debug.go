@@ -29,8 +29,9 @@ func DrgnPython() string {
 	return ""
 }
 
-// debugFile matches the kernel in a package of debugging information.
-var debugFile = regexp.MustCompile(`^\./usr/lib/debug/boot/vmlinux-`)
+// debugFile matches the kernel in a package of debugging information: before 7.1 it was
+// not in the directory of its modules.
+var debugFile = regexp.MustCompile(`^\./usr/lib/debug/(boot/vmlinux-|lib/modules/[^/]+/vmlinux$)`)
 
 // Debug gives the path of the lab's kernel with its debugging information, as crash and
 // drgn want it, out of the package that ends in -dbg: 0.3 GB to fetch, and 0.6 GB on

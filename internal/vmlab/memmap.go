@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/remora-go/remora"
 )
 
 // Segment is a range of physical memory that is RAM.
@@ -29,14 +27,6 @@ func (a *About) Memory() []Segment {
 		if s := &all[i]; s.Start <= 1<<20 && s.Offset == s.Start {
 			s.Start, s.Offset = all[i-1].End, all[i-1].End
 		}
-	}
-	return all
-}
-
-// Ranges gives those of Memory, for an image that is the file as it is.
-func (a *About) Ranges() (all []remora.Range) {
-	for _, s := range a.Memory() {
-		all = append(all, remora.Range{Start: remora.Addr(s.Start), Size: s.End - s.Start})
 	}
 	return all
 }
