@@ -3,7 +3,6 @@
 package proc
 
 import (
-	"fmt"
 	"os"
 	"strconv"
 
@@ -44,7 +43,7 @@ func (p *Process) mapShare(as *addressSpace, s *share) {
 	if s.was.PageSize != uint64(p.info.Granule) || p.peculiar(as, s) {
 		return
 	}
-	fd, ok := p.openMapped(s)
+	fd, ok := linux.OpenMapped(p.call, s.was.Start, s.was.End, s.was.Inode, s.was.DevMajor, s.was.DevMinor)
 	if !ok {
 		return
 	}
@@ -98,31 +97,6 @@ func (p *Process) peculiar(as *addressSpace, s *share) bool {
 		}
 	}
 	return true
-}
-
-// openMapped opens the file behind s: by its entry in map_files, which needs a
-// capability, else by a descriptor that the target has.
-func (p *Process) openMapped(s *share) (fd int, ok bool) {
-	path := p.path(fmt.Sprintf("map_files/%x-%x", s.was.Start, s.was.End))
-	if fd, errno := linux.Open(path, linux.RDONLY); errno == 0 {
-		return fd, true
-	}
-	entries, err := os.ReadDir(p.path("fd"))
-	if err != nil {
-		return -1, false
-	}
-	for _, e := range entries {
-		path := p.path("fd/" + e.Name())
-		st, errno := linux.StatPath(path)
-		if errno != 0 || !st.Regular || st.Inode != s.was.Inode ||
-			st.DevMajor != s.was.DevMajor || st.DevMinor != s.was.DevMinor {
-			continue
-		}
-		if fd, errno := linux.Open(path, linux.RDONLY); errno == 0 {
-			return fd, true
-		}
-	}
-	return -1, false
 }
 
 // sharedText says how shared mappings are read.

@@ -4,7 +4,6 @@ package proc
 
 import (
 	"os"
-	"runtime/debug"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/sys/linux"
@@ -34,17 +33,12 @@ func (p *Process) sharedOne(seg *remora.Seg, async bool) bool {
 
 // copySafely copies our view of [a, a+len(dst)). Where a page cannot be had, which
 // is a SIGBUS, it gives false: the file has been cut short, or is damaged there.
-func (s *share) copySafely(dst []byte, a remora.Addr) (ok bool) {
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if e, fault := recover().(interface{ Addr() uintptr }); fault {
-			s.lower(uint64(e.Addr()))
-			ok = false
-		}
-	}()
-	copy(dst, s.bytes(a, len(dst)))
-	return true
+func (s *share) copySafely(dst []byte, a remora.Addr) bool {
+	fault, ok := linux.CopyMapped(dst, s.base+uint64(a)-s.was.Start)
+	if !ok {
+		s.lower(fault)
+	}
+	return ok
 }
 
 // lower takes the page at our address here, and all behind it, out of use.

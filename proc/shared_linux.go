@@ -30,11 +30,6 @@ func (s *share) usable(a remora.Addr, n int, async bool) bool {
 	return s.base != 0 && (s.calm || !async) && s.holds(a, n) && uint64(a)-s.was.Start+uint64(n) <= s.limit.Load()
 }
 
-// bytes is our view of [a, a+n). To touch it may fault: see copySafely.
-func (s *share) bytes(a remora.Addr, n int) []byte {
-	return linux.BytesAt(s.base+uint64(a)-s.was.Start, n)
-}
-
 // stands says whether the target still has that part of the file at [lo, hi], for
 // reading. It is asked after a copy: nobody can then tell the copy from a read of
 // the target.

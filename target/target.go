@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/guest"
 	"github.com/remora-go/remora/proc"
 	"github.com/remora-go/remora/usercore"
 	"github.com/remora-go/remora/vmcore"
@@ -51,6 +52,12 @@ type Options struct {
 	SystemMap  string
 	Kallsyms   string
 	VMCoreInfo string // a file with the VMCOREINFO of the kernel, in place of the image's own
+
+	// For guests of QEMU: see guest.QEMUOptions. Scan looks for the VMCOREINFO of the kernel
+	// in all of its memory instead of asking QEMU, which stops the guest for a millisecond.
+	Scan     bool
+	NoMap    bool
+	Watchdog func(*guest.QEMU) (done func() error, err error)
 
 	// For processes in kernel images: copies of swap areas, each "FILE", or "N=FILE" with
 	// the number of the area. They must be of the same moment as the image.
@@ -114,9 +121,10 @@ var openers = [...]opener{
 	{"self", "this process", openSelf},
 	{"core:FILE", "an ELF core file of a process", openCore},
 	{"vmcore:FILE[,FILE...]", "a kernel image, of one file or of the parts of a split one; the memory of the kernel", openImage},
+	{"qemu:SOCKET, qemu:PID", "a guest of QEMU that runs, by its QMP socket or its process; the memory of its kernel", openQEMU},
 	{"FILE", "a file whose format is found out", openFile},
-	{"IMAGE@PID", "a process in a kernel image: behind either of the two", openFile},
-	{"IMAGE@phys", "physical memory of a kernel image: behind either of the two", openFile},
+	{"IMAGE@PID", "a process in a kernel image or in a kernel that runs: behind each of those", openFile},
+	{"IMAGE@phys", "physical memory of a kernel image or of a machine that runs: behind each of those", openFile},
 }
 
 // formats are tried in this order for a file.

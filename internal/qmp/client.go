@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -17,8 +18,17 @@ import (
 // real ones are pictures of a big machine's memory as text, of some 100 KiB.
 const maxMessage = 16 << 20
 
-// ErrClosed says that the connection has ended: closed here, or by QEMU.
-var ErrClosed = errors.New("qmp: connection closed")
+var (
+	// ErrClosed says that the connection has ended: closed here, or by QEMU.
+	ErrClosed = errors.New("qmp: connection closed")
+
+	// ErrNoGreeting says that something else than QMP's greeting came, or nothing
+	// before the end of the connection: it is no QMP socket.
+	ErrNoGreeting = errors.New("no greeting: this is not a QMP socket")
+
+	// ErrSilent says that no greeting came in time.
+	ErrSilent = errors.New("no greeting: another client may hold the socket, as QEMU serves one at a time; or QEMU hangs, or it is no QMP socket")
+)
 
 // Version is QEMU's, from its greeting.
 type Version struct {
@@ -90,14 +100,33 @@ type message struct {
 }
 
 // Dial connects to the unix socket at path and opens the conversation. onEvent is as
-// for New.
+// for New. Where ctx reaches its deadline before there is a greeting, the error Is
+// ErrSilent too.
 func Dial(ctx context.Context, path string, onEvent func(Event)) (*Client, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("qmp: %w", err)
+	for {
+		conn, err := d.DialContext(ctx, "unix", path)
+		if err == nil {
+			return New(ctx, conn, onEvent)
+		}
+		if late, ok := errors.AsType[net.Error](err); !ok || !late.Timeout() {
+			return nil, fmt.Errorf("qmp: %w", err)
+		}
+		// Where too many wait for QEMU to accept them, the system says so at once.
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("qmp: %w", silent(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return New(ctx, conn, onEvent)
+}
+
+// silent is the error of a context that ended before there was a greeting.
+func silent(ctx context.Context) error {
+	if err := ctx.Err(); err != context.DeadlineExceeded {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrSilent, context.DeadlineExceeded)
 }
 
 // New opens the conversation on conn, which it owns from then on, also when it fails:
@@ -114,13 +143,15 @@ func New(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, erro
 	err := dec.Decode(&hello)
 	switch {
 	case !stop():
-		err = ctx.Err()
-	case err == nil && hello.Greeting == nil:
-		err = errors.New("no greeting: this is not a QMP socket")
+		err = silent(ctx)
+	case err != nil:
+		err = fmt.Errorf("%w (%w)", ErrNoGreeting, err)
+	case hello.Greeting == nil:
+		err = ErrNoGreeting
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("qmp: greeting: %w", err)
+		return nil, fmt.Errorf("qmp: %w", err)
 	}
 	v := hello.Greeting.Version
 	c.version = Version{v.QEMU.Major, v.QEMU.Minor, v.QEMU.Micro, v.Package}
@@ -134,6 +165,21 @@ func New(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, erro
 
 // Version gives what QEMU said it is.
 func (c *Client) Version() Version { return c.version }
+
+// Peer gives the number, here, of the process at the other end: of the one that made the
+// socket. It is 0 where that is in a pid namespace that this one cannot see, or where the
+// system does not tell.
+func (c *Client) Peer() int { return peer(c.conn) }
+
+// File gives another descriptor of the connection, the caller's to close. What two of them
+// say, and hear, must not be mixed: it is for who goes on when this process is no more.
+func (c *Client) File() (*os.File, error) {
+	u, ok := c.conn.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("qmp: the connection is no socket of the system: %w", errors.ErrUnsupported)
+	}
+	return u.File()
+}
 
 // Done is closed when the connection has ended.
 func (c *Client) Done() <-chan struct{} { return c.done }
@@ -151,13 +197,20 @@ func (c *Client) Close() error {
 // nil is for none. result, if not nil, is decoded into. A refusal is an *Error. When
 // ctx ends first the command is not taken back: QEMU carries it out all the same.
 func (c *Client) Execute(ctx context.Context, command string, args, result any) error {
+	return c.ExecuteFile(ctx, nil, command, args, result)
+}
+
+// ExecuteFile is Execute for a command that takes a file which is sent along, such as
+// "getfd" and "add-fd". The file stays the caller's. Where the connection or the system
+// cannot send files, the error Is errors.ErrUnsupported, and nothing was sent.
+func (c *Client) ExecuteFile(ctx context.Context, file *os.File, command string, args, result any) error {
 	answer := make(chan reply, 1)
 	id, err := c.enlist(answer)
 	if err != nil {
 		return err
 	}
 	defer c.forget(id)
-	if err := c.send(ctx, command, args, id); err != nil {
+	if err := c.send(ctx, file, command, args, id); err != nil {
 		return err
 	}
 	var r reply
@@ -194,7 +247,7 @@ func (c *Client) HMP(ctx context.Context, line string) (string, error) {
 }
 
 // send writes one command.
-func (c *Client) send(ctx context.Context, command string, args any, id uint64) error {
+func (c *Client) send(ctx context.Context, file *os.File, command string, args any, id uint64) error {
 	msg, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
 		Arguments any    `json:"arguments,omitempty"`
@@ -207,13 +260,27 @@ func (c *Client) send(ctx context.Context, command string, args any, id uint64) 
 	defer c.write.Unlock()
 	deadline, _ := ctx.Deadline()
 	c.conn.SetWriteDeadline(deadline)
-	if _, err := c.conn.Write(append(msg, '\n')); err != nil {
+	if err := c.put(append(msg, '\n'), file); errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("qmp: %s: sending a file: %w", command, err)
+	} else if err != nil {
 		// Part of it may have been sent: nothing after it would be understood.
 		c.fail(err)
 		c.conn.Close()
 		return fmt.Errorf("qmp: %s: %w", command, c.why())
 	}
 	return nil
+}
+
+// put writes a message, and a file with its beginning.
+func (c *Client) put(msg []byte, file *os.File) error {
+	if file != nil {
+		n, err := sendFile(c.conn, msg, file)
+		if msg = msg[n:]; err != nil || len(msg) == 0 {
+			return err
+		}
+	}
+	_, err := c.conn.Write(msg)
+	return err
 }
 
 func (c *Client) enlist(answer chan<- reply) (uint64, error) {

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
-	"strings"
+
+	"github.com/remora-go/remora/internal/qmp"
 )
 
 // Segment is a range of physical memory that is RAM.
@@ -31,42 +31,17 @@ func (a *About) Memory() []Segment {
 	return all
 }
 
-// segments reads the ranges of the block "ram" out of "info mtree -f".
+// segments gives the ranges of the block "ram" out of "info mtree -f".
 func segments(text string) ([]Segment, error) {
+	sections, err := qmp.ParseMemory(text)
+	if err != nil {
+		return nil, err
+	}
 	var all []Segment
-	inMemory := false
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		switch {
-		case strings.HasPrefix(line, "FlatView"):
-			if len(all) > 0 {
-				return all, nil
-			}
-			inMemory = false
-		case strings.HasPrefix(line, `AS "memory"`):
-			inMemory = true
+	for _, s := range sections {
+		if s.Block == "ram" && s.Kind == "ram" {
+			all = append(all, Segment{s.First, s.Last + 1, s.Offset})
 		}
-		at, rest, ok := strings.Cut(line, " (prio ")
-		if !inMemory || !ok {
-			continue
-		}
-		_, name, _ := strings.Cut(rest, "): ")
-		if f := strings.Fields(name); len(f) == 0 || f[0] != "ram" || !strings.Contains(rest, ", ram): ") {
-			continue
-		}
-		first, last, ok := strings.Cut(at, "-")
-		start, err1 := strconv.ParseUint(first, 16, 64)
-		end, err2 := strconv.ParseUint(last, 16, 64)
-		if !ok || err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("info mtree -f: %q", line)
-		}
-		var offset uint64
-		if _, text, ok := strings.Cut(name, "@"); ok {
-			if offset, err1 = strconv.ParseUint(strings.Fields(text)[0], 16, 64); err1 != nil {
-				return nil, fmt.Errorf("info mtree -f: %q", line)
-			}
-		}
-		all = append(all, Segment{start, end + 1, offset})
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("info mtree -f: no RAM in %q", text)

@@ -9,6 +9,9 @@ import "golang.org/x/sys/unix"
 // PidfdThread lets a pidfd name one thread (PIDFD_THREAD, since Linux 6.9).
 const PidfdThread = unix.O_EXCL
 
+// PidfdNonblock lets a pidfd be waited for without a thread (PIDFD_NONBLOCK, Linux 5.10).
+const PidfdNonblock = unix.PIDFD_NONBLOCK
+
 // PidfdOpen is pidfd_open(2).
 func PidfdOpen(pid, flags int) (int, Errno) {
 	fd, err := unix.PidfdOpen(pid, flags)

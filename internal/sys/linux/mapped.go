@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package linux
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+)
+
+// CopyMapped fills dst from memory that is mapped here, from an address on. Where a page
+// cannot be had, which is a SIGBUS, ok is false, fault is an address in that page, and
+// dst is spoilt: the file was cut short, or is damaged there.
+func CopyMapped(dst []byte, from uint64) (fault uint64, ok bool) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if e, faulted := recover().(interface{ Addr() uintptr }); faulted {
+			fault, ok = uint64(e.Addr()), false
+		}
+	}()
+	copy(dst, BytesAt(from, len(dst)))
+	return 0, true
+}
+
+// OpenMapped opens, for reading, the file that a process maps at [start, end): by its
+// entry in map_files, which needs a capability, else by a descriptor that the process has
+// of a file with that inode. ok is false where neither can be had. By the time it is open
+// the process may map something else there.
+func OpenMapped(pid int, start, end, inode uint64, major, minor uint32) (fd int, ok bool) {
+	if fd, errno := Open(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, start, end), RDONLY); errno == 0 {
+		return fd, true
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return -1, false
+	}
+	for _, e := range entries {
+		path := dir + "/" + e.Name()
+		st, errno := StatPath(path)
+		if errno != 0 || !st.Regular || st.Inode != inode || st.DevMajor != major || st.DevMinor != minor {
+			continue
+		}
+		if fd, errno := Open(path, RDONLY); errno == 0 {
+			return fd, true
+		}
+	}
+	return -1, false
+}
