@@ -119,6 +119,9 @@ var errNotThis = errors.New("another form")
 var openers = [...]opener{
 	{"PID, pid:PID", "a live process", openPID},
 	{"self", "this process", openSelf},
+	{"kernel", "the kernel that runs here", openLive},
+	{"kernel@PID", "a process of it, through the kernel's own page tables", openLive},
+	{"kernel@phys", "the physical memory of this machine", openLive},
 	{"core:FILE", "an ELF core file of a process", openCore},
 	{"vmcore:FILE[,FILE...]", "a kernel image, of one file or of the parts of a split one; the memory of the kernel", openImage},
 	{"qemu:SOCKET, qemu:PID", "a guest of QEMU that runs, by its QMP socket or its process; the memory of its kernel", openQEMU},

@@ -165,7 +165,7 @@ func (e *elfImage) other(forced bool) string {
 	n := &e.notes
 	switch {
 	case n.has("CORE", ntTaskStruct) && e.kernelHalf():
-		return "the memory of the running kernel (/proc/kcore): it is live, and no image; make one with kdump or makedumpfile"
+		return "the memory of the running kernel (/proc/kcore): it is live, and no image; on this machine it is the target kernel"
 	case e.hypervisor() != "" && len(e.segs) == 0:
 		return "the memory of a guest as " + e.hypervisor() + " writes it, without segments: that is not read here"
 	case forced || e.hypervisor() != "" || n.has("VMCOREINFO") || n.has("QEMU") || n.has("ERASEINFO") || n.has("LINUX", ntDeviceDump):
@@ -226,15 +226,20 @@ func (e *elfImage) describe(m *Meta) {
 	m.Notes, m.CPUs = e.notes.all, e.notes.cpus
 	m.takeInfo(e.notes.info)
 	for i := range e.segs {
-		if p := e.segs[i].prog; f.Machine == elf.EM_X86_64 && !m.HasBase && p.Vaddr >= kernelText && p.Vaddr != p.Paddr {
-			m.PhysBase, m.HasBase = p.Paddr-(p.Vaddr-kernelText), true
-		}
+		m.takeBase(f, e.segs[i].prog)
 	}
 	for _, bad := range e.notes.damage {
 		m.Problems = append(m.Problems, bad)
 	}
 	m.Problems = append(m.Problems, e.problems.all...)
 	m.Parts = []Part{{File: e.src.name, Size: e.src.size, Flat: e.src.flat, Pages: e.bounds()}}
+}
+
+// takeBase finds out where the image of an x86-64 kernel was loaded, if p is it.
+func (m *Meta) takeBase(f *elfcore.File, p *elfcore.Prog) {
+	if f.Machine == elf.EM_X86_64 && !m.HasBase && p.Vaddr >= kernelText && p.Vaddr != p.Paddr {
+		m.PhysBase, m.HasBase = p.Paddr-(p.Vaddr-kernelText), true
+	}
 }
 
 // kernelText is where x86-64 maps the text of the kernel (__START_KERNEL_map).

@@ -54,7 +54,7 @@ func newImage(f format, name string, o *Options) *Image {
 // Memory is physical memory. The Image itself is its Space.
 func (m *Image) Memory() *remora.Memory { return m.mem }
 
-// Info gives the facts of the Space. It is not live.
+// Info gives the facts of the Space. It is live where OpenKcore gave it.
 func (m *Image) Info() remora.Info { return m.info }
 
 // Meta gives what the image says of itself. What it points to must not be changed.
@@ -67,6 +67,9 @@ func (m *Image) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (
 		return xfer.Refuse(segs, err)
 	}
 	defer m.gate.Leave()
+	if f, ok := m.f.(vectoredFormat); ok && op&remora.Write == 0 && len(segs) > 1 {
+		return m.vectored(ctx, op, segs, f)
+	}
 	return xfer.Each(ctx, op, segs, (*mover)(m))
 }
 

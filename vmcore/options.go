@@ -14,6 +14,7 @@ const (
 	LiME  Format = "lime"
 	AVML  Format = "avml"
 	Raw   Format = "raw"
+	Kcore Format = "kcore" // /proc/kcore, the memory of the running system: see OpenKcore
 )
 
 // Options say how an image is opened. Nil is the same as the zero Options.

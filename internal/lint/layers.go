@@ -39,7 +39,7 @@ var layers = []layer{
 
 	{pkg: "proc", may: ". internal/xfer compose internal/access internal/sys/*"},
 	{pkg: "usercore", may: ". internal/xfer compose internal/elfcore"},
-	{pkg: "vmcore", may: ". internal/xfer compose internal/elfcore internal/sys/*",
+	{pkg: "vmcore", may: ". internal/xfer compose internal/access internal/elfcore internal/sys/*",
 		modules: "github.com/klauspost/compress github.com/anchore/go-lzo"},
 	{pkg: "guest", may: ". compose internal/xfer internal/sys/* internal/qmp internal/rsp"},
 	{pkg: "sym", may: "."},

@@ -46,3 +46,16 @@ func MemSeek(write bool, fd int, buf []byte, off uint64) (int, Errno) {
 	}
 	return int(n), 0
 }
+
+// MemV is preadv(2): the buffers take the bytes from off on one after another. Both halves
+// of the offset are passed on every machine; those of 64 bits drop the upper one
+// (pos_from_hilo in fs/read_write.c).
+func MemV(fd int, local []Local, off uint64) (int, Errno) {
+	// The array lives for the whole call: it is an argument of the system call.
+	n, _, errno := unix.Syscall6(unix.SYS_PREADV, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(local))), uintptr(len(local)), uintptr(off), uintptr(off>>32), 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package target
+
+import (
+	"context"
+	"strings"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/vmcore"
+)
+
+// liveName is the kernel that this program runs on.
+const liveName = "kernel"
+
+// openLive opens "kernel", and what is behind an @ of it.
+func openLive(ctx context.Context, spec string, o *Options) (remora.Target, error) {
+	name, view, at := strings.Cut(spec, "@")
+	switch {
+	case name != liveName:
+		return nil, errNotThis
+	case at && view != viewPhys && !allDigits(view):
+		return nil, &SpecError{Spec: spec, Why: "behind the @ of a kernel is the number of a process, or phys"}
+	}
+	given, err := vmcoreinfo(o.VMCoreInfo)
+	if err != nil {
+		return nil, err
+	}
+	process := allDigits(view)
+	img, err := vmcore.OpenKcore(&vmcore.KcoreOptions{Write: o.Write && !process})
+	if err != nil {
+		return nil, err
+	}
+	t, err := imageMachine(img, liveName, given, o).view(ctx, view, o)
+	return t, err
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vmcore
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/xfer"
+)
+
+// Flags in /proc/kpageflags (include/uapi/linux/kernel-page-flags.h).
+const (
+	kpfHWPoison = 1 << 19
+	kpfNoPage   = 1 << 20
+	kpfOffline  = 1 << 23
+)
+
+// pageFlags is room for the flags of the pages of one Move, which may begin within one.
+type pageFlags [(xfer.ChunkBytes/kcorePage + 1) * 8]byte
+
+var pageFlagsPool = sync.Pool{New: func() any { return new(pageFlags) }}
+
+// present gives how many of the bytes that were read at a, xfer.ChunkBytes at most, are
+// those of memory, and why not more. The kernel reads as zeros a page that is offline, that
+// the hardware found bad, or that is gone, so pages of zeros are asked for. No other page
+// can be one of these.
+func (k *kcore) present(a remora.Addr, buf []byte) (int, error) {
+	if k.pages == nil {
+		return len(buf), nil
+	}
+	first, end := k.zeroPages(a, buf)
+	if first == end {
+		return len(buf), nil
+	}
+	room := pageFlagsPool.Get().(*pageFlags)
+	defer pageFlagsPool.Put(room)
+	size := uint64(k.pageSize)
+	frame := (uint64(a) + uint64(first)) / size
+	list := room[:((uint64(a)+uint64(end)-1)/size-frame+1)*8]
+	got, err := k.pages.flags(list, int64(frame)*8)
+	if err != nil {
+		return len(buf), nil // what cannot be known
+	}
+	for at := first; at < end; {
+		n := k.inPage(a, buf, at)
+		why := remora.ErrHole // the kernel knows of no page frame so high
+		if i := ((uint64(a)+uint64(at))/size - frame) * 8; i+8 <= uint64(got) {
+			why = absence(binary.NativeEndian.Uint64(list[i:]))
+		}
+		if why != 0 && allZeros(buf[at:at+n]) {
+			return at, why
+		}
+		at += n
+	}
+	return len(buf), nil
+}
+
+// zeroPages gives the part of buf, read at a, from the first page of zeros to the last one.
+func (k *kcore) zeroPages(a remora.Addr, buf []byte) (first, end int) {
+	for at := 0; at < len(buf); {
+		n := k.inPage(a, buf, at)
+		if allZeros(buf[at : at+n]) {
+			if end == 0 {
+				first = at
+			}
+			end = at + n
+		}
+		at += n
+	}
+	return first, end
+}
+
+// inPage gives how many bytes of buf, read at a, are in the page of the one at at.
+func (k *kcore) inPage(a remora.Addr, buf []byte, at int) int {
+	return min(len(buf)-at, k.pageSize-int((uint64(a)+uint64(at))%uint64(k.pageSize)))
+}
+
+// absence says why a page with these flags reads as zeros whatever it holds; 0: it does not.
+func absence(flags uint64) remora.Cause {
+	switch {
+	case flags&kpfHWPoison != 0:
+		return remora.ErrPoisoned
+	case flags&(kpfNoPage|kpfOffline) != 0:
+		return remora.ErrHole
+	}
+	return 0
+}
