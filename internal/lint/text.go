@@ -63,8 +63,8 @@ func checkHosts(t *Tree) []Finding {
 // maxReadme is in lines.
 const maxReadme = 150
 
-// checkReadme holds README.md against the tree: its length, its Go example, its
-// list of packages.
+// checkReadme holds README.md against the tree: its length, its Go example, and the
+// lists of packages.
 func checkReadme(t *Tree) []Finding {
 	src, ok := t.Text["README.md"]
 	if !ok {
@@ -75,7 +75,7 @@ func checkReadme(t *Tree) []Finding {
 		all = append(all, Finding{Path: "README.md", Msg: "150 lines or more"})
 	}
 	all = append(all, checkExample(t, string(src))...)
-	return append(all, checkPackageList(t, string(src))...)
+	return append(all, checkPackageLists(t)...)
 }
 
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
@@ -122,32 +122,38 @@ func firstLine(s string) string {
 	return line
 }
 
-// packageLine is a row of README's list of packages: | `name` | what it holds |.
+// packageLine is a row of a list of packages: | `name` | what it holds |.
 var packageLine = regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` \\|")
 
-// checkPackageList wants every package in the list, and nothing else there. Packages
-// named main other than cmd/ are tools of this repository and need not be listed.
-func checkPackageList(t *Tree, readme string) []Finding {
-	var listed []string
-	for _, m := range packageLine.FindAllStringSubmatch(readme, -1) {
-		listed = append(listed, m[1])
-	}
+// checkPackageLists wants every package in a list, and nothing else there: those that
+// users import in README.md, those below internal/ in ARCHITECTURE.md.
+func checkPackageLists(t *Tree) []Finding {
 	var all []Finding
-	have := t.Packages()
-	for _, dir := range have {
-		if name := listName(dir); !slices.Contains(listed, name) {
-			all = append(all, Finding{Path: "README.md", Msg: "does not list package " + name})
+	for _, file := range []string{"README.md", "ARCHITECTURE.md"} {
+		var have, listed []string
+		for _, dir := range t.Packages() {
+			if strings.HasPrefix(dir, "internal/") == (file == "ARCHITECTURE.md") {
+				have = append(have, listName(dir))
+			}
 		}
-	}
-	for _, name := range listed {
-		if !slices.ContainsFunc(have, func(dir string) bool { return listName(dir) == name }) {
-			all = append(all, Finding{Path: "README.md", Msg: "lists package " + name + ", which is not there"})
+		for _, m := range packageLine.FindAllSubmatch(t.Text[file], -1) {
+			listed = append(listed, string(m[1]))
+		}
+		for _, name := range have {
+			if !slices.Contains(listed, name) {
+				all = append(all, Finding{Path: file, Msg: "does not list package " + name})
+			}
+		}
+		for _, name := range listed {
+			if !slices.Contains(have, name) {
+				all = append(all, Finding{Path: file, Msg: "lists package " + name + ", which is not there"})
+			}
 		}
 	}
 	return all
 }
 
-// listName is how README names a package: the root by its name.
+// listName is how a list names a package: the root by its name.
 func listName(dir string) string {
 	if dir == "." {
 		return "remora"
