@@ -54,7 +54,7 @@ func mapped(t remora.Target) (*vmcore.Content, error) {
 // noted is physical memory that knows the notes which an image of its machine has: the
 // Notes, CPUs and VMCoreInfo of a Meta.
 type noted interface {
-	Meta(context.Context) (*vmcore.Meta, error)
+	Meta(context.Context) (vmcore.Meta, error)
 }
 
 // machine gives what there is of physical memory.

@@ -66,7 +66,9 @@ func (o *Options) hints(m elf.Machine, given *kernel.VMCoreInfo) *kernel.Hints {
 
 // kernel gives the kernel in a machine's memory, and keeps that: closing the one closes
 // the other.
-func (m *machine) kernel() *Kernel { return &Kernel{kernel.New(m.phys.Memory(), m.name, m.hints), m.phys} }
+func (m *machine) kernel() *Kernel {
+	return &Kernel{kernel.New(m.phys.Memory(), m.name, m.hints), m.phys}
+}
 
 // view gives what the text behind the @ asks for. It keeps the memory, and closes it
 // where it fails.

@@ -120,27 +120,48 @@ func (q *qemu) learn(ctx context.Context, h *kernel.Hints, o *Options) error {
 	return nil
 }
 
-// notes has QEMU write what it knows, and takes it from there.
+// notes takes from what QEMU knows what is of use for finding the kernel.
 func (q *qemu) notes(ctx context.Context, h *kernel.Hints) (found bool, took time.Duration, err error) {
-	f, took, err := q.Notes(ctx)
+	m, took, err := q.meta(ctx)
 	if err != nil {
 		return false, took, err
 	}
-	defer f.Close()
-	img, err := vmcore.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil)
-	if err != nil {
-		return false, took, err
-	}
-	defer img.Close()
-	m := img.Meta()
 	for _, c := range m.CPUs {
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
 	if m.VMCoreInfo == nil {
 		return false, took, nil
 	}
-	h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(slices.Clone(m.VMCoreInfo)), "QEMU, which has it from the kernel"
+	h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(m.VMCoreInfo), "QEMU, which has it from the kernel"
 	return true, took, nil
+}
+
+// meta has QEMU write an image of one byte, and gives what it says.
+func (q *qemu) meta(ctx context.Context) (m vmcore.Meta, took time.Duration, err error) {
+	f, took, err := q.Notes(ctx)
+	if err != nil {
+		return m, took, err
+	}
+	defer f.Close()
+	img, err := vmcore.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil)
+	if err != nil {
+		return m, took, err
+	}
+	defer img.Close()
+	m = img.Meta()
+	m.VMCoreInfo = slices.Clone(m.VMCoreInfo) // it and the notes go with the image
+	m.Notes = slices.Clone(m.Notes)
+	for i := range m.Notes {
+		m.Notes[i].Desc = slices.Clone(m.Notes[i].Desc)
+	}
+	return m, took, nil
+}
+
+// Meta gives the notes that an image of the machine has. The guest stands still for a
+// moment.
+func (q *qemu) Meta(ctx context.Context) (vmcore.Meta, error) {
+	m, _, err := q.meta(ctx)
+	return m, err
 }
 
 // Describe adds how VMCOREINFO was come by.
