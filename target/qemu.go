@@ -5,9 +5,9 @@ package target
 import (
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +25,11 @@ const qemuPrefix = "qemu:"
 // qemu is a guest of QEMU as the physical memory of a kernel.
 type qemu struct {
 	*guest.QEMU
-	info string // how VMCOREINFO was come by
+	info string       // how VMCOREINFO was come by
+	meta *vmcore.Meta // what QEMU wrote; nil: it was not asked
 }
+
+var _ noted = (*qemu)(nil)
 
 // openQEMU opens "qemu:SOCKET" and "qemu:PID", each with a view behind it.
 func openQEMU(ctx context.Context, spec string, o *Options) (remora.Target, error) {
@@ -43,25 +46,15 @@ func openQEMU(ctx context.Context, spec string, o *Options) (remora.Target, erro
 		p.FollowExec, p.Unchecked, p.MapShared, p.MapUnchecked = false, false, false, false
 		return live(pid, &p)
 	}}
-	if allDigits(socket) {
-		pid, err := strconv.ParseUint(socket, 10, 64)
-		if err != nil || pid > math.MaxInt32 {
-			return nil, &SpecError{Spec: spec, Why: "not the number of a process"}
-		}
-		opts.PID = int(pid)
-		if socket, err = monitorOf(opts.PID); err != nil {
-			return nil, err
-		}
-	}
 	given, err := vmcoreinfo(o.VMCoreInfo)
 	if err != nil {
 		return nil, err
 	}
-	g, err := guest.OpenQEMU(ctx, socket, opts)
+	g, err := openGuest(ctx, spec, socket, opts)
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{phys: g, name: qemuPrefix + filepath.Base(socket), hints: o.hints(machineNamed(g.Arch()), given)}
+	m := &machine{phys: g, name: g.Name(), hints: o.hints(machineNamed(g.Arch()), given)}
 	if view != viewPhys {
 		q := &qemu{QEMU: g}
 		if err := q.learn(ctx, m.hints, o); err != nil {
@@ -71,6 +64,29 @@ func openQEMU(ctx context.Context, spec string, o *Options) (remora.Target, erro
 		m.phys = q
 	}
 	return m.view(ctx, view, o)
+}
+
+// openGuest opens a guest by the path of its socket, or by the number of its process.
+func openGuest(ctx context.Context, spec, name string, o *guest.QEMUOptions) (*guest.QEMU, error) {
+	if !allDigits(name) {
+		return guest.OpenQEMU(ctx, name, o)
+	}
+	pid, err := strconv.ParseUint(name, 10, 64)
+	if err != nil || pid > math.MaxInt32 {
+		return nil, &SpecError{Spec: spec, Why: "not the number of a process"}
+	}
+	o.PID = int(pid)
+	sockets, err := monitorsOf(o.PID)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sockets {
+		var g *guest.QEMU
+		if g, err = guest.OpenQEMU(ctx, s, o); err == nil || !errors.Is(err, guest.ErrSilent) {
+			return g, err
+		}
+	}
+	return nil, err
 }
 
 // machineNamed gives the machine that QEMU calls so.
@@ -133,14 +149,26 @@ func (q *qemu) notes(ctx context.Context, h *kernel.Hints) (found bool, took tim
 	}
 	defer img.Close()
 	m := img.Meta()
+	q.meta = &vmcore.Meta{Notes: m.Notes, CPUs: m.CPUs, VMCoreInfo: slices.Clone(m.VMCoreInfo)}
 	for _, c := range m.CPUs {
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})
 	}
 	if m.VMCoreInfo == nil {
 		return false, took, nil
 	}
-	h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(slices.Clone(m.VMCoreInfo)), "QEMU, which has it from the kernel"
+	h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(q.meta.VMCoreInfo), "QEMU, which has it from the kernel"
 	return true, took, nil
+}
+
+// Meta gives what QEMU knows that an image of its guest has in its notes: of the moment
+// at which the guest was opened, or of now where QEMU was not asked then.
+func (q *qemu) Meta(ctx context.Context) (*vmcore.Meta, error) {
+	if q.meta == nil {
+		if _, _, err := q.notes(ctx, &kernel.Hints{}); err != nil {
+			return nil, err
+		}
+	}
+	return q.meta, nil
 }
 
 // Describe adds how VMCOREINFO was come by.
