@@ -35,7 +35,8 @@ type QEMUOptions struct {
 	// NoMap reads shared memory too in QEMU's process.
 	NoMap bool
 
-	// Timeout is how long QEMU may take to greet and for one command; 0: five seconds.
+	// Timeout is how long QEMU may take for one command; 0: five seconds. To greet it may
+	// take two seconds at most.
 	Timeout time.Duration
 
 	// Watchdog, if not nil, is called before Pause stops a guest that runs. It is to
@@ -89,6 +90,7 @@ var (
 // be read from outside.
 func OpenQEMU(ctx context.Context, socket string, o *QEMUOptions) (*QEMU, error) {
 	q := &QEMU{socket: socket}
+	q.refresh.rest = refreshEvery
 	if o != nil {
 		q.opts = *o
 	}
@@ -122,7 +124,7 @@ func (q *QEMU) open(ctx context.Context) error {
 	}
 	q.layout.Store(l)
 	q.info = remora.Info{
-		Name:     filepath.Base(q.socket) + "@phys",
+		Name:     q.Name() + "@phys",
 		Ops:      remora.StopAtFault | remora.Force,
 		Granule:  l.granule(),
 		Last:     remora.MaxAddr,
@@ -159,6 +161,9 @@ func (q *QEMU) Info() remora.Info { return q.info }
 
 // Arch gives the architecture by QEMU's name, such as "x86_64" and "aarch64".
 func (q *QEMU) Arch() string { return q.arch }
+
+// Name gives what messages call the guest.
+func (q *QEMU) Name() string { return "qemu:" + filepath.Base(q.socket) }
 
 // PID gives the number of QEMU's process, 0 where it is not known.
 func (q *QEMU) PID() int { return q.pid }
@@ -231,7 +236,8 @@ func (q *QEMU) Explain(ctx context.Context, op remora.Op, a remora.Addr, c error
 
 // refresher bounds how often the layout is read anew.
 type refresher struct {
-	mu   sync.Mutex // of one who reads it
-	last time.Time  // when that ended
+	mu   sync.Mutex    // of one who reads it
+	rest time.Duration // the least time between two that a miss causes
+	last time.Time     // when that ended
 	took time.Duration
 }

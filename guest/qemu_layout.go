@@ -200,7 +200,7 @@ func (q *QEMU) reread(ctx context.Context) (changed bool) {
 	r := &q.refresh
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	wait := max(refreshEvery, 10*r.took)
+	wait := max(r.rest, 10*r.took)
 	stale := q.state.And(^uint32(stale))&stale != 0
 	if !stale && time.Since(r.last) < wait || q.isGone() {
 		return false

@@ -9,17 +9,26 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/qmp"
 )
+
+// ErrSilent says that no greeting of QMP came in time, as when another client holds the
+// socket.
+var ErrSilent = qmp.ErrSilent
+
+// greeting is how long QEMU may take to greet, at most.
+const greeting = 2 * time.Second
 
 // name is what messages call the guest.
 func (q *QEMU) name() string { return "qemu:" + q.socket }
 
 // dial connects to the socket.
 func (q *QEMU) dial(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, q.opts.Timeout)
+	limit := min(q.opts.Timeout, greeting)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := qmp.Dial(limited, q.socket, q.event)
 	if err == nil {
@@ -33,7 +42,7 @@ func (q *QEMU) dial(ctx context.Context) error {
 	var failed *net.OpError
 	switch {
 	case errors.Is(err, qmp.ErrSilent):
-		return fmt.Errorf("%s: within %v: %w", q.name(), q.opts.Timeout, qmp.ErrSilent)
+		return fmt.Errorf("%s: within %v: %w", q.name(), limit, ErrSilent)
 	case errors.Is(err, qmp.ErrNoGreeting):
 		return &remora.FormatError{File: q.socket, Want: "the greeting of QMP", Got: "something else", Err: remora.ErrUnrecognized}
 	case errors.Is(err, fs.ErrPermission):

@@ -52,20 +52,19 @@ func (q *QEMU) move(ctx context.Context, op remora.Op, segs []remora.Seg) (int64
 // old. What QEMU's process lacks of the memory that it said it has is a sign that the
 // list is, or that the process is about to exit.
 func (q *QEMU) missed(segs []remora.Seg) bool {
-	any := false
+	missed := false
 	for i := range segs {
 		switch segs[i].Err {
-		case nil:
-		case remora.ErrHole:
-			any = true
-		case remora.ErrUnmapped, remora.ErrFault, remora.ErrBeyondEOF, remora.ErrProtected, remora.ErrGone:
+		case remora.ErrUnmapped, remora.ErrFault, remora.ErrBeyondEOF, remora.ErrGone:
 			if q.layout.Load().find(uint64(segs[i].Addr)+uint64(segs[i].N)) != nil {
 				q.state.Or(stale)
 			}
-			any = true
+			missed = true
+		case remora.ErrHole:
+			missed = true
 		}
 	}
-	return any
+	return missed
 }
 
 // small is the largest single read for which the short way is taken.

@@ -31,6 +31,7 @@ var (
 	_ remora.Mapper     = (*Kernel)(nil)
 	_ remora.Translator = (*Kernel)(nil)
 	_ remora.Describer  = (*Kernel)(nil)
+	_ remora.Pauser     = (*Kernel)(nil)
 )
 
 // machine is physical memory, and what is known of the machine that has it.
@@ -107,6 +108,27 @@ func vmcoreinfo(file string) (*kernel.VMCoreInfo, error) {
 		return nil, &remora.FormatError{File: file, Want: "VMCOREINFO, as lines of KEY=VALUE with OSRELEASE", Got: "something else", Err: remora.ErrCorrupt}
 	}
 	return v, nil
+}
+
+// Pause stops the machine that the kernel runs on. Of an image the error Is
+// errors.ErrUnsupported.
+func (k *Kernel) Pause(ctx context.Context) (resume func() error, err error) {
+	p, ok := remora.As[remora.Pauser](k.Phys)
+	if !ok {
+		return nil, fmt.Errorf("%s: this target cannot be paused: %w", k.Info().Name, errors.ErrUnsupported)
+	}
+	return p.Pause(ctx)
+}
+
+// pauser gives what can pause a target, if anything can.
+func pauser(t remora.Target) (remora.Pauser, bool) {
+	switch k := t.(type) {
+	case *Process:
+		return pauser(k.Kernel)
+	case *Kernel:
+		return remora.As[remora.Pauser](k.Phys)
+	}
+	return remora.As[remora.Pauser](t)
 }
 
 // Close closes the memory that the kernel is in.

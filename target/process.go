@@ -30,6 +30,7 @@ var (
 	_ remora.Mapper     = (*Process)(nil)
 	_ remora.Translator = (*Process)(nil)
 	_ remora.Describer  = (*Process)(nil)
+	_ remora.Pauser     = (*Process)(nil)
 )
 
 // openedProcess gives a process of a kernel, and keeps the kernel: closing the one closes
@@ -48,6 +49,11 @@ func openedProcess(ctx context.Context, k *Kernel, digits string, o *Options) (*
 		return nil, errors.Join(err, p.closeSwaps())
 	}
 	return p, nil
+}
+
+// Pause stops the machine that the process runs on: see Kernel.Pause.
+func (p *Process) Pause(ctx context.Context) (resume func() error, err error) {
+	return p.Kernel.Pause(ctx)
 }
 
 // openSwaps opens the swap files.

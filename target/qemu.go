@@ -5,9 +5,9 @@ package target
 import (
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +28,8 @@ type qemu struct {
 	info string // how VMCOREINFO was come by
 }
 
+var _ noted = (*qemu)(nil)
+
 // openQEMU opens "qemu:SOCKET" and "qemu:PID", each with a view behind it.
 func openQEMU(ctx context.Context, spec string, o *Options) (remora.Target, error) {
 	rest, ok := strings.CutPrefix(spec, qemuPrefix)
@@ -43,25 +45,15 @@ func openQEMU(ctx context.Context, spec string, o *Options) (remora.Target, erro
 		p.FollowExec, p.Unchecked, p.MapShared, p.MapUnchecked = false, false, false, false
 		return live(pid, &p)
 	}}
-	if allDigits(socket) {
-		pid, err := strconv.ParseUint(socket, 10, 64)
-		if err != nil || pid > math.MaxInt32 {
-			return nil, &SpecError{Spec: spec, Why: "not the number of a process"}
-		}
-		opts.PID = int(pid)
-		if socket, err = monitorOf(opts.PID); err != nil {
-			return nil, err
-		}
-	}
 	given, err := vmcoreinfo(o.VMCoreInfo)
 	if err != nil {
 		return nil, err
 	}
-	g, err := guest.OpenQEMU(ctx, socket, opts)
+	g, err := openGuest(ctx, spec, socket, opts)
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{phys: g, name: qemuPrefix + filepath.Base(socket), hints: o.hints(machineNamed(g.Arch()), given)}
+	m := &machine{phys: g, name: g.Name(), hints: o.hints(machineNamed(g.Arch()), given)}
 	if view != viewPhys {
 		q := &qemu{QEMU: g}
 		if err := q.learn(ctx, m.hints, o); err != nil {
@@ -71,6 +63,29 @@ func openQEMU(ctx context.Context, spec string, o *Options) (remora.Target, erro
 		m.phys = q
 	}
 	return m.view(ctx, view, o)
+}
+
+// openGuest opens a guest by the path of its socket, or by the number of its process.
+func openGuest(ctx context.Context, spec, name string, o *guest.QEMUOptions) (*guest.QEMU, error) {
+	if !allDigits(name) {
+		return guest.OpenQEMU(ctx, name, o)
+	}
+	pid, err := strconv.ParseUint(name, 10, 64)
+	if err != nil || pid > math.MaxInt32 {
+		return nil, &SpecError{Spec: spec, Why: "not the number of a process"}
+	}
+	o.PID = int(pid)
+	sockets, err := monitorsOf(o.PID)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sockets {
+		var g *guest.QEMU
+		if g, err = guest.OpenQEMU(ctx, s, o); err == nil || !errors.Is(err, guest.ErrSilent) {
+			return g, err
+		}
+	}
+	return nil, err
 }
 
 // machineNamed gives the machine that QEMU calls so.

@@ -15,35 +15,54 @@ import (
 	"github.com/remora-go/remora"
 )
 
-// monitorOf gives the path of the QMP socket of a process that is QEMU, by its command
+// monitorsOf gives the paths of the QMP sockets of a process that is QEMU, by its command
 // line. It connects to nothing, since some sockets of QEMU's serve one client alone.
-func monitorOf(pid int) (string, error) {
+func monitorsOf(pid int) ([]string, error) {
 	name := qemuPrefix + strconv.Itoa(pid)
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("%s: pid %d does not exist: %w", name, pid, fs.ErrNotExist)
+		return nil, fmt.Errorf("%s: pid %d does not exist: %w", name, pid, fs.ErrNotExist)
 	case err != nil:
-		return "", fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	args := strings.Split(string(bytes.TrimRight(line, "\x00")), "\x00")
-	path, fd := monitorSocket(args)
-	if fd >= 0 {
-		if path, err = listener(pid, fd); err != nil {
-			return "", err
+	var all []string
+	for _, m := range monitors(args) {
+		path, err := m.find(pid)
+		if err != nil {
+			return nil, err
+		}
+		if path != "" {
+			all = append(all, path)
 		}
 	}
-	if path == "" {
-		return "", &remora.AccessError{Target: name, Act: "ask", Reason: "its command line has no QMP socket, by which QEMU tells where guest memory lies",
+	if len(all) == 0 {
+		return nil, &remora.AccessError{Target: name, Act: "ask", Reason: "its command line has no QMP socket, by which QEMU tells where guest memory lies",
 			Remedy: "start it with -qmp unix:PATH,server=on,wait=off, or name a QMP socket that it has: qemu:PATH"}
 	}
-	if path[0] == '@' {
-		return path, nil // of the abstract kind, which has no directory
+	return all, nil
+}
+
+// monitor is a QMP socket of QEMU's: its path, or the descriptor that it was given.
+type monitor struct {
+	path string
+	fd   int // -1: none
+}
+
+// find gives the path of the socket as this process sees it, "" if it has none.
+func (m monitor) find(pid int) (path string, err error) {
+	path = m.path
+	if m.fd >= 0 {
+		path, err = listener(pid, m.fd)
+	}
+	if err != nil || path == "" || path[0] == '@' { // of the abstract kind, which has no directory
+		return path, err
 	}
 	if !filepath.IsAbs(path) {
 		dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 		if err != nil {
-			return "", fmt.Errorf("%s: its socket is %s, in its own directory: %w", name, path, err)
+			return "", refusedSocket(pid, err)
 		}
 		path = filepath.Join(dir, path)
 	}
@@ -53,48 +72,54 @@ func monitorOf(pid int) (string, error) {
 	return path, nil
 }
 
-// monitorSocket finds the QMP socket in QEMU's arguments: its path, or the descriptor
-// that it was given. fd is -1 where there is none.
-func monitorSocket(args []string) (path string, fd int) {
+// refusedSocket is the error of a look at a process of another user.
+func refusedSocket(pid int, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s%d: %w", qemuPrefix, pid, err)
+	}
+	return &remora.AccessError{Target: qemuPrefix + strconv.Itoa(pid), Act: "find the QMP socket of",
+		Reason: "it runs as another user", Remedy: "run as that user or as root, or name its QMP socket: qemu:PATH", Err: err}
+}
+
+// monitors finds the QMP sockets in QEMU's arguments.
+func monitors(args []string) (all []monitor) {
 	chardevs := map[string]map[string]string{}
-	fd = -1
-	var monitors []string
+	var ids []string
 	for i := 0; i+1 < len(args); i++ {
 		value := args[i+1]
 		switch strings.Replace(args[i], "--", "-", 1) {
 		case "-qmp", "-qmp-pretty":
 			if rest, ok := strings.CutPrefix(value, "unix:"); ok {
-				path, _, _ = strings.Cut(rest, ",")
-				return path, -1
+				path, _, _ := strings.Cut(rest, ",")
+				all = append(all, monitor{path, -1})
 			}
 			if rest, ok := strings.CutPrefix(value, "chardev:"); ok {
-				monitors = append(monitors, rest)
+				ids = append(ids, rest)
 			}
 		case "-mon":
-			o := options(value, "chardev")
-			if o["mode"] == "control" || strings.HasPrefix(o["mode"], "control") {
-				monitors = append(monitors, o["chardev"])
+			if o := options(value, "chardev"); o["mode"] == "control" {
+				ids = append(ids, o["chardev"])
 			}
 		case "-chardev":
-			o := options(value, "backend")
-			if o["backend"] == "socket" {
+			if o := options(value, "backend"); o["backend"] == "socket" {
 				chardevs[o["id"]] = o
 			}
 		}
 	}
-	for _, id := range monitors {
+	for _, id := range ids {
 		o := chardevs[id]
-		if o["path"] != "" {
-			if o["abstract"] == "on" {
-				return "@" + o["path"], -1
-			}
-			return o["path"], -1
+		m := monitor{o["path"], -1}
+		if o["abstract"] == "on" {
+			m.path = "@" + m.path
 		}
 		if n, err := strconv.Atoi(o["fd"]); err == nil {
-			return "", n
+			m = monitor{"", n}
+		}
+		if m.path != "" || m.fd >= 0 {
+			all = append(all, m)
 		}
 	}
-	return "", -1
+	return all
 }
 
 // options takes apart "VALUE,KEY=VALUE...". The first may have the key first, or none.
@@ -117,11 +142,7 @@ func options(text, first string) map[string]string {
 func listener(pid, fd int) (string, error) {
 	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return "", &remora.AccessError{Target: qemuPrefix + strconv.Itoa(pid), Act: "look at the descriptors of",
-				Reason: "it runs as another user", Remedy: "run as that user or as root, or name its QMP socket: qemu:PATH", Err: err}
-		}
-		return "", err
+		return "", refusedSocket(pid, err)
 	}
 	inode := strings.TrimSuffix(strings.TrimPrefix(link, "socket:["), "]")
 	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pid))

@@ -10,7 +10,7 @@ import (
 	"runtime"
 )
 
-// monitorOf needs the /proc of Linux.
-func monitorOf(pid int) (string, error) {
-	return "", fmt.Errorf("%s%d: a guest cannot be found by its process on %s; name its QMP socket: qemu:PATH: %w", qemuPrefix, pid, runtime.GOOS, errors.ErrUnsupported)
+// monitorsOf needs the /proc of Linux.
+func monitorsOf(pid int) ([]string, error) {
+	return nil, fmt.Errorf("%s%d: a guest cannot be found by its process on %s; name its QMP socket: qemu:PATH: %w", qemuPrefix, pid, runtime.GOOS, errors.ErrUnsupported)
 }

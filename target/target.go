@@ -97,7 +97,7 @@ func (a Ability) in(t remora.Target) bool {
 	case Mapper:
 		_, ok = remora.As[remora.Mapper](t)
 	case Pauser:
-		_, ok = remora.As[remora.Pauser](t)
+		_, ok = pauser(t)
 	case Symbolizer:
 		_, ok = remora.As[remora.Symbolizer](t)
 	case Describer:

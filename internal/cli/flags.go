@@ -48,6 +48,7 @@ func imageFlags(flags *pflag.FlagSet, o *target.Options) {
 	flags.Var((*rangeFlag)(&o.Hole), "hole", "a raw kernel image passes over `RANGE`, such as 0xc0000000+1G")
 	flags.Var((*rangesFlag)(&o.Segments), "segment", "a raw kernel image holds `RANGE` next; once for each, in the order of the file")
 	flags.StringVar(&o.VMCoreInfo, "vmcoreinfo", "", "take the VMCOREINFO of the kernel in an image from `FILE`: lines of KEY=VALUE")
+	flags.BoolVar(&o.Scan, "scan", false, "look for the VMCOREINFO of a guest of QEMU in its memory: to ask QEMU for it stops the guest for a millisecond")
 }
 
 // symbolFlags adds the flags that say where the symbols of a kernel are.

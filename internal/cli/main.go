@@ -31,6 +31,12 @@ func Standard() Stdio { return Stdio{os.Stdin, os.Stdout, os.Stderr, os.Getenv} 
 // them, and gives the exit code. When ctx ends the code is 130, or 124 if it ended by a
 // deadline.
 func Main(ctx context.Context, args []string, io Stdio) int {
+	if len(args) == 1 && args[0] == watchdogVerb {
+		if guard() != nil {
+			return failed.code
+		}
+		return done.code
+	}
 	v := &invocation{io: io}
 	v.out = &counted{w: io.Out}
 	v.env = &Env{Stdin: io.In, Note: v.note, progress: v.progress, begun: v.begun}
@@ -131,6 +137,7 @@ func open(ctx context.Context, spec string, o *target.Options, needs []target.Ab
 	if o != nil {
 		opts = *o
 	}
+	opts.Watchdog = watchdog
 	opts.Needs = append(slices.Clone(needs), opts.Needs...)
 	t, err := target.Open(ctx, spec, &opts)
 	if err != nil {

@@ -56,7 +56,7 @@ var layers = []layer{
 	{pkg: "compat/processvm", may: ". compat/errno internal/access internal/sys/*"},
 	{pkg: "compat/rwmem", may: ". proc compat/errno internal/sys/*"},
 	{pkg: "compat/kvm", may: ". compat/errno compose kernel proc sym target internal/elfcore internal/sys/* internal/xfer"},
-	{pkg: "internal/cli", may: ". btf compat/kvm compose proc usercore vmcore kernel paging scan sym target internal/access internal/specimen",
+	{pkg: "internal/cli", may: ". btf compat/kvm compose guest internal/sys/* proc usercore vmcore kernel paging scan sym target internal/access internal/specimen",
 		modules: "github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	{pkg: "cmd/remora", may: "internal/cli internal/specimen"},
 

@@ -17,6 +17,10 @@ func DiesWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 }
 
+// OwnSession gives the attributes of a process in a session of its own, which no terminal
+// sends signals to.
+func OwnSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
 // Lock takes the file's lock (flock) for this open file alone, and waits for it. It
 // goes when the file is closed.
 func Lock(f *os.File) Errno {

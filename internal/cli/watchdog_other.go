@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/remora-go/remora/guest"
+)
+
+// watchdogVerb is the only argument of a process that guards a pause.
+const watchdogVerb = "_let-run-on"
+
+func unguarded() error {
+	return fmt.Errorf("a process that guards a pause cannot be had on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+}
+
+func watchdog(*guest.QEMU) (func() error, error) { return nil, unguarded() }
+
+func guard() error { return unguarded() }
