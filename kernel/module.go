@@ -143,19 +143,54 @@ func (k *Kernel) Modules(ctx context.Context) iter.Seq2[*Module, error] {
 		if head == 0 {
 			return
 		}
-		r := k.reader(ctx)
-		for at := range r.list(head, f.list) {
-			m := k.module(r, f, at)
-			if r.err != nil {
-				break
-			}
-			if m.State != moduleUnformed && !yield(m, nil) {
-				return
-			}
+		if k.info.Live {
+			k.liveModules(ctx, f, head, yield)
+			return
 		}
+		k.listModules(ctx, f, head, yield)
+	}
+}
+
+// listModules follows the list once. It gives false where an error ended it.
+func (k *Kernel) listModules(ctx context.Context, f *moduleFields, head remora.Addr, yield func(*Module, error) bool) bool {
+	r := k.reader(ctx)
+	for at := range r.list(head, f.list) {
+		m := k.module(r, f, at)
 		if r.err != nil {
-			yield(nil, fmt.Errorf("the list of modules: %w", r.err))
+			break
 		}
+		if m.State != moduleUnformed && !yield(m, nil) {
+			return true
+		}
+	}
+	if r.err != nil {
+		yield(nil, fmt.Errorf("the list of modules: %w", r.err))
+	}
+	return r.err == nil
+}
+
+// liveModules follows the list until it did not change meanwhile.
+func (k *Kernel) liveModules(ctx context.Context, f *moduleFields, head remora.Addr, yield func(*Module, error) bool) {
+	var all []*Module
+	var trouble error
+	for range maxTries {
+		all, trouble = nil, nil
+		if k.listModules(ctx, f, head, func(m *Module, err error) bool {
+			if trouble = err; err == nil {
+				all = append(all, m)
+			}
+			return true
+		}) || ctx.Err() != nil {
+			break
+		}
+	}
+	for _, m := range all {
+		if !yield(m, nil) {
+			return
+		}
+	}
+	if trouble != nil {
+		yield(nil, trouble)
 	}
 }
 

@@ -37,6 +37,9 @@ func (o *once[T]) do(ctx context.Context, ask func(context.Context) (T, error)) 
 	return v, err
 }
 
+// forget has the question asked again.
+func (o *once[T]) forget() { o.answer.Store(nil) }
+
 // known says whether there is an answer.
 func (o *once[T]) known() bool { return o.answer.Load() != nil }
 

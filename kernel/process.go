@@ -39,8 +39,6 @@ type Process struct {
 	pager *pager
 	view  *paging.View
 	mem   *remora.Memory
-	vmas  []VMA
-	bad   error // why the mappings are not all
 }
 
 var (
@@ -119,26 +117,32 @@ func (k *Kernel) Process(ctx context.Context, pid int, o *ProcessOptions) (*Proc
 	if err != nil {
 		return nil, err
 	}
-	if p.vmas, p.bad = k.vmas(ctx, t.MM); p.bad != nil && ctx.Err() != nil {
+	vmas, bad := k.vmas(ctx, t.MM)
+	if bad != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	files, err := k.swapSpaces(ctx, o.Swaps)
 	if err != nil {
 		return nil, err
 	}
-	p.pager = newPager(k, tables, p.vmas, f.xarray, files)
-	p.pager.bad = p.bad
+	p.pager = newPager(k, tables, vmas, f.xarray, files)
+	p.pager.kept.Load().bad, p.pager.mm = bad, t.MM
 	p.view = paging.New(k.phys, p.pager, &paging.ViewOptions{Name: fmt.Sprintf("%s@%d", k.info.Name, pid)})
 	p.mem = remora.New(p)
+	if err := p.alive(ctx); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
 // newPager gives the Translator of a process.
 func newPager(k *Kernel, tables *paging.Tables, vmas []VMA, x xarrayFields, files *[swapTypes]*swapSpace) *pager {
-	return &pager{
-		k: k, tables: tables, format: tables.Format(), shift: k.pageShift(), vmas: vmas, xarray: x, files: files,
+	t := &pager{
+		k: k, tables: tables, format: tables.Format(), shift: k.pageShift(), xarray: x, files: files,
 		zeros: standInFor(k.phys, nil, "zeros"), cached: standInFor(k.phys, k.phys, ""),
 	}
+	t.kept.Store(&mappings{list: vmas})
+	return t
 }
 
 // tables gives the page tables of the process, of the same form as the kernel's.
@@ -165,14 +169,10 @@ func (p *Process) Memory() *remora.Memory { return p.mem }
 // Info gives the facts of the Space.
 func (p *Process) Info() remora.Info { return p.view.Info() }
 
-// Transfer moves memory of the process, and keeps the contract of remora.Space.
-func (p *Process) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
-	return p.view.Transfer(ctx, op, segs)
-}
-
 // Translate gives the run of addresses around va, and where it lies: in physical memory,
 // or, with In, elsewhere.
 func (p *Process) Translate(ctx context.Context, va remora.Addr) remora.Extent {
+	p.pager.turn.Add(1)
 	return p.pager.Translate(ctx, va)
 }
 
@@ -182,6 +182,7 @@ func (p *Process) Explain(ctx context.Context, op remora.Op, a remora.Addr, c er
 		return c
 	}
 	defer p.gate.Leave()
+	p.pager.turn.Add(1)
 	return p.view.Explain(ctx, op, a, c)
 }
 
@@ -193,7 +194,14 @@ func (p *Process) Close() error {
 
 // VMAs gives the mappings in the order of their addresses. With an error they are those
 // that were found before it.
-func (p *Process) VMAs() ([]VMA, error) { return p.vmas, p.bad }
+func (p *Process) VMAs(ctx context.Context) ([]VMA, error) {
+	p.pager.turn.Add(1)
+	m := p.pager.mappings(ctx)
+	if err := p.alive(ctx); err != nil {
+		return nil, err
+	}
+	return m.list, m.bad
+}
 
 // Regions gives the mappings as /proc/PID/maps lists them.
 func (p *Process) Regions(ctx context.Context) iter.Seq2[remora.Region, error] {
@@ -203,17 +211,18 @@ func (p *Process) Regions(ctx context.Context) iter.Seq2[remora.Region, error] {
 			return
 		}
 		defer p.gate.Leave()
-		for i := range p.vmas {
+		all, bad := p.VMAs(ctx)
+		for i := range all {
 			if err := ctx.Err(); err != nil {
 				yield(remora.Region{}, err)
 				return
 			}
-			if !yield(p.vmas[i].Region, nil) {
+			if !yield(all[i].Region, nil) {
 				return
 			}
 		}
-		if p.bad != nil {
-			yield(remora.Region{}, p.bad)
+		if bad != nil {
+			yield(remora.Region{}, bad)
 		}
 	}
 }
@@ -228,11 +237,12 @@ func (p *Process) Describe(ctx context.Context) ([]remora.Fact, error) {
 	if exe, err := p.Exe(ctx); err == nil {
 		facts = append(facts, remora.Fact{Key: "program", Value: exe})
 	}
+	all, bad := p.VMAs(ctx)
 	facts = append(facts,
 		remora.Fact{Key: "page tables", Value: fmt.Sprintf("%v, the top one at %v", p.pager.format, p.pager.tables.Root())},
-		remora.Fact{Key: "mappings", Value: fmt.Sprint(len(p.vmas))})
-	if p.bad != nil {
-		facts = append(facts, remora.Fact{Key: "mappings are missing", Value: p.bad.Error()})
+		remora.Fact{Key: "mappings", Value: fmt.Sprint(len(all))})
+	if bad != nil {
+		facts = append(facts, remora.Fact{Key: "mappings are missing", Value: bad.Error()})
 	}
 	for _, f := range p.pager.files {
 		if f != nil {

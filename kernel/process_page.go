@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/paging"
@@ -18,10 +20,13 @@ type pager struct {
 	tables *paging.Tables
 	format *paging.Format
 	shift  uint
-	vmas   []VMA
-	bad    error // why these are not all
 	xarray xarrayFields
 	files  *[swapTypes]*swapSpace
+
+	mm   remora.Addr
+	kept atomic.Pointer[mappings]
+	turn atomic.Uint64 // counts the calls that want mappings of their own time
+	mu   sync.Mutex    // of listing them
 
 	zeros  *standIn // what was never written
 	cached *standIn // memory that the page tables do not lead to
@@ -82,10 +87,11 @@ func (t *pager) page(ctx context.Context, va remora.Addr) (remora.Extent, pagePl
 
 // behind looks for a page that the page tables do not have.
 func (t *pager) behind(ctx context.Context, va remora.Addr, e remora.Extent) (remora.Extent, pagePlace) {
-	v, gap := t.vmaAt(va)
+	m := t.mappings(ctx)
+	v, gap := m.at(va)
 	if v == nil {
-		if e = clip(e, gap); t.bad != nil && e.Err == remora.ErrUnmapped {
-			return t.fail(e, pagePlace{}, t.bad)
+		if e = clip(e, gap); m.bad != nil && e.Err == remora.ErrUnmapped {
+			return t.fail(e, pagePlace{}, m.bad)
 		}
 		return e, pagePlace{where: nowhere}
 	}
@@ -205,7 +211,7 @@ func (t *pager) inFile(ctx context.Context, va remora.Addr, e remora.Extent, at 
 func (t *pager) swapped(ctx context.Context, e remora.Extent, area int, off uint64, at pagePlace) (remora.Extent, pagePlace) {
 	at.area, at.off = area, off
 	e.Err = remora.ErrNotPresent
-	known, err := t.k.swap(ctx)
+	known, err := t.k.swapWith(ctx, area)
 	if err != nil {
 		return t.fail(e, at, err)
 	}
@@ -238,18 +244,19 @@ func (t *pager) swapped(ctx context.Context, e remora.Extent, area int, off uint
 	return e, at
 }
 
-// vmaAt gives the mapping that holds va, or, with nil, the gap around it.
-func (t *pager) vmaAt(va remora.Addr) (*VMA, remora.Range) {
-	i, _ := slices.BinarySearchFunc(t.vmas, va, func(v VMA, va remora.Addr) int { return cmp.Compare(v.Last(), va) })
-	if i < len(t.vmas) && t.vmas[i].Start <= va {
-		return &t.vmas[i], t.vmas[i].Range
+// at gives the mapping that holds va, or, with nil, the gap around it.
+func (m *mappings) at(va remora.Addr) (*VMA, remora.Range) {
+	all := m.list
+	i, _ := slices.BinarySearchFunc(all, va, func(v VMA, va remora.Addr) int { return cmp.Compare(v.Last(), va) })
+	if i < len(all) && all[i].Start <= va {
+		return &all[i], all[i].Range
 	}
 	first, last := remora.Addr(0), remora.MaxAddr
 	if i > 0 {
-		first = t.vmas[i-1].Last() + 1
+		first = all[i-1].Last() + 1
 	}
-	if i < len(t.vmas) {
-		last = t.vmas[i].Start - 1
+	if i < len(all) {
+		last = all[i].Start - 1
 	}
 	return nil, remora.Range{Start: first, Size: uint64(last-first) + 1} // 0 where it is all there is
 }

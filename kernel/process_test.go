@@ -137,7 +137,7 @@ func TestProcessExplains(t *testing.T) {
 // Where mappings are missing from the list an address in none of them may be in one.
 func TestProcessOfWhichMappingsAreMissing(t *testing.T) {
 	p := peopled(t, false).process(false)
-	p.pager.bad = damaged("a node")
+	p.pager.kept.Load().bad = damaged("a node")
 	if _, err := p.Memory().Uint8(t.Context(), villageUser+9*villagePage); !errors.Is(err, remora.ErrCorrupt) || !strings.Contains(err.Error(), "whether a mapping holds it: a node") {
 		t.Error(err)
 	}

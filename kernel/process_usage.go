@@ -32,14 +32,15 @@ func (p *Process) PageUsage(ctx context.Context) iter.Seq2[PageUsage, error] {
 			return
 		}
 		defer p.gate.Leave()
-		for i := range p.vmas {
-			u, err := p.pager.usage(ctx, &p.vmas[i])
+		all, bad := p.VMAs(ctx)
+		for i := range all {
+			u, err := p.pager.usage(ctx, &all[i])
 			if !yield(u, err) || err != nil {
 				return
 			}
 		}
-		if p.bad != nil {
-			yield(PageUsage{}, p.bad)
+		if bad != nil {
+			yield(PageUsage{}, bad)
 		}
 	}
 }
@@ -153,6 +154,7 @@ func (p *Process) Runs(ctx context.Context, r remora.Range) iter.Seq2[PageRun, e
 		}
 		defer p.gate.Leave()
 		t := p.pager
+		t.turn.Add(1)
 		for r.Size > 0 {
 			if err := ctx.Err(); err != nil {
 				yield(PageRun{}, err)

@@ -212,7 +212,7 @@ func (v *village) process(swap bool) *Process {
 			v.t.Fatal(err)
 		}
 	}
-	p := &Process{Task: &Task{PID: 7, TGID: 7}, k: v.k, vmas: v.vmas}
+	p := &Process{Task: &Task{PID: 7, TGID: 7}, k: v.k}
 	p.pager = newPager(v.k, v.k.TablesAt(found.Format, remora.Addr(v.user.Root), paging.Lower), v.vmas, xarrayLayout(), files)
 	p.view = paging.New(v.phys, p.pager, &paging.ViewOptions{Name: "village@7"})
 	p.mem = remora.New(p)

@@ -23,6 +23,9 @@ type SwapArea struct {
 
 // SwapAreas gives the swap areas that are in use.
 func (k *Kernel) SwapAreas(ctx context.Context) ([]SwapArea, error) {
+	if k.info.Live {
+		k.processAnswers.swap.forget()
+	}
 	s, err := k.swap(ctx)
 	if err != nil {
 		return nil, err
@@ -114,6 +117,29 @@ type swapArea struct {
 // swap finds out what there is to know.
 func (k *Kernel) swap(ctx context.Context) (*swapKnown, error) {
 	return k.processAnswers.swap.do(ctx, k.findSwap)
+}
+
+// swapWith is swap, and on a live machine asks again where an area has come into use since.
+// One that is no longer in use has no page that page tables lead to.
+func (k *Kernel) swapWith(ctx context.Context, area int) (*swapKnown, error) {
+	s, err := k.swap(ctx)
+	if k.info.Live && area < swapTypes && (err != nil || !s.areas[area].used || !s.areas[area].stands(ctx, k, &s.f)) {
+		k.processAnswers.swap.forget()
+		s, err = k.swap(ctx)
+	}
+	return s, err
+}
+
+// stands says whether an area is where it was.
+func (a *swapArea) stands(ctx context.Context, k *Kernel, f *swapFields) bool {
+	p := peekInto(ctx, k)
+	defer p.done()
+	const used = 1 // SWP_USED
+	ok := p.uint(a.addr, f.flags)&used != 0 && p.uint(a.addr, f.max) == a.Pages && remora.Addr(p.uint(a.addr, f.zeromap)) == a.zeros
+	if f.table.has() {
+		ok = ok && remora.Addr(p.uint(a.addr, f.clusters)) == a.cluster
+	}
+	return ok && p.err == nil
 }
 
 func (k *Kernel) findSwap(ctx context.Context) (*swapKnown, error) {

@@ -95,7 +95,7 @@ func (s *symbolFile) symbols() *Symbols {
 			_ = modules.Add(one)
 		}
 	}
-	out := &Symbols{How: s.path, own: fileTable{own.Table()}, loaded: s.k.moduleSymbols, parts: s.k.moduleParts}
+	out := s.k.newSymbols(s.path, fileTable{own.Table()})
 	if t := modules.Table(); t.Len() > 0 {
 		out.loaded = func(context.Context) iter.Seq2[sym.Symbol, error] {
 			return func(yield func(sym.Symbol, error) bool) {

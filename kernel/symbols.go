@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"iter"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/sym"
@@ -24,7 +27,10 @@ type Symbols struct {
 	own     symbolSource
 	loaded  func(context.Context) iter.Seq2[sym.Symbol, error] // of modules and the like
 	parts   func(context.Context) []remora.Range               // of the memory of modules
+	version func(context.Context) uint64                       // another one where modules came or went; nil: they do not
 	modules once[*moduleSymbolTable]
+	mu      sync.Mutex // of newest
+	newest  *moduleSymbolTable
 }
 
 // symbolSource is where the symbols of the kernel itself come from.
@@ -43,6 +49,8 @@ type moduleSymbolTable struct {
 	*sym.Table
 	parts   []remora.Range
 	problem error
+	version uint64
+	read    time.Time
 }
 
 // NoSymbolsError says that no symbols of the kernel were found.
@@ -73,8 +81,17 @@ func (k *Kernel) Symbols(ctx context.Context) (*Symbols, error) {
 		if err != nil {
 			return nil, &NoSymbolsError{err}
 		}
-		return &Symbols{How: "kallsyms, addresses " + own.encoding.String(), own: own, loaded: k.moduleSymbols, parts: k.moduleParts}, nil
+		return k.newSymbols("kallsyms, addresses "+own.encoding.String(), own), nil
 	})
+}
+
+// newSymbols gives the symbols of the kernel itself with those of its modules.
+func (k *Kernel) newSymbols(how string, own symbolSource) *Symbols {
+	s := &Symbols{How: how, own: own, loaded: k.moduleSymbols, parts: k.moduleParts}
+	if k.info.Live {
+		s.version = k.moduleVersion
+	}
+	return s
 }
 
 // Lookup gives every symbol of a name: those of the kernel, then those of modules. None
@@ -88,6 +105,11 @@ func (s *Symbols) Lookup(ctx context.Context, name string) ([]sym.Symbol, error)
 	m, err := s.ofModules(ctx)
 	if err != nil {
 		return found, err
+	}
+	if more := m.Lookup(name); len(more) == 0 && len(found) == 0 {
+		if m, err = s.again(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	if found = append(found, m.Lookup(name)...); len(found) == 0 {
 		return nil, m.problem
@@ -109,22 +131,67 @@ func (s *Symbols) Problem(ctx context.Context) error {
 	return m.problem
 }
 
-// ofModules reads the symbols of modules, once.
+// ofModules reads the symbols of modules: once, or, on a live machine, whenever other
+// modules are loaded than the last time.
 func (s *Symbols) ofModules(ctx context.Context) (*moduleSymbolTable, error) {
-	return s.modules.do(ctx, func(ctx context.Context) (*moduleSymbolTable, error) {
-		var all sym.Builder
-		m := &moduleSymbolTable{}
-		for one, err := range s.loaded(ctx) {
-			if err == nil {
-				err = all.Add(one)
-			}
-			if err != nil && m.problem == nil {
-				m.problem = fmt.Errorf("the symbols of modules: %w", err)
-			}
+	if s.version == nil {
+		return s.modules.do(ctx, s.readModules)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	version := s.version(ctx)
+	if m := s.newest; m != nil && m.version == version && m.problem == nil {
+		return m, nil
+	}
+	m, err := s.readModules(ctx)
+	if err == nil {
+		m.version, s.newest = version, m
+	}
+	return m, err
+}
+
+// maxAge is how old symbols of modules and the like may be, on a live machine, when
+// something is not found among them. What is like modules comes and goes without them: BPF
+// programs, trampolines.
+const maxAge = time.Second
+
+// again reads the symbols of modules again, where m are not those of now.
+func (s *Symbols) again(ctx context.Context, m *moduleSymbolTable) (*moduleSymbolTable, error) {
+	if s.version == nil || time.Since(m.read) < maxAge {
+		return m, nil
+	}
+	s.mu.Lock()
+	if s.newest == m {
+		s.newest = nil
+	}
+	s.mu.Unlock()
+	return s.ofModules(ctx)
+}
+
+func (s *Symbols) readModules(ctx context.Context) (*moduleSymbolTable, error) {
+	var all sym.Builder
+	m := &moduleSymbolTable{read: time.Now()}
+	for one, err := range s.loaded(ctx) {
+		if err == nil {
+			err = all.Add(one)
 		}
-		m.Table, m.parts = all.Table(), s.parts(ctx)
-		return m, ctx.Err()
-	})
+		if err != nil && m.problem == nil {
+			m.problem = fmt.Errorf("the symbols of modules: %w", err)
+		}
+	}
+	m.Table, m.parts = all.Table(), s.parts(ctx)
+	return m, ctx.Err()
+}
+
+// moduleVersion is a number that changes when modules come or go.
+func (k *Kernel) moduleVersion(ctx context.Context) uint64 {
+	h := fnv.New64a()
+	for m, err := range k.Modules(ctx) {
+		if err == nil {
+			fmt.Fprintln(h, m.Name, m.at, m.State, m.Base, m.Size)
+		}
+	}
+	return h.Sum64()
 }
 
 // moduleParts gives the memory of modules, as far as it is known.
@@ -163,7 +230,14 @@ func (s *Symbols) At(ctx context.Context, a remora.Addr) (sym.Symbol, error) {
 	if err != nil {
 		return sym.Symbol{}, err
 	}
-	if found, ok := m.in(a); ok {
+	found, ok = m.in(a)
+	if !ok {
+		if m, err = s.again(ctx, m); err != nil {
+			return sym.Symbol{}, err
+		}
+		found, ok = m.in(a)
+	}
+	if ok {
 		return found, nil
 	}
 	if why != nil {

@@ -137,8 +137,9 @@ func (k *Kernel) learnTasks(ctx context.Context) (*taskKnowledge, error) {
 // taskReader reads tasks.
 type taskReader struct {
 	*taskKnowledge
-	ctx context.Context
-	mem *remora.Memory
+	ctx  context.Context
+	mem  *remora.Memory
+	live bool // tasks come and go
 }
 
 func (k *Kernel) taskReader(ctx context.Context) (*taskReader, error) {
@@ -146,5 +147,5 @@ func (k *Kernel) taskReader(ctx context.Context) (*taskReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &taskReader{w, ctx, k.mem}, nil
+	return &taskReader{w, ctx, k.mem, k.info.Live}, nil
 }

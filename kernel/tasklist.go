@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/remora-go/remora"
@@ -55,6 +56,9 @@ func (l *taskList) flush() {
 		}
 	}
 	for _, t := range all {
+		if t.Problem != nil && l.live && l.left(t) {
+			continue
+		}
 		if l.ended = !l.yield(t, nil); l.ended {
 			return
 		}
@@ -105,8 +109,26 @@ func (l *taskList) processes(first *Task) {
 	}
 }
 
-// forward follows the list to its end. The error says where it is broken.
+// forward follows the list to its end. The error says where it is broken. A list that
+// changes while it is read is followed again, and what was there is not told twice.
 func (l *taskList) forward(first *Task) error {
+	for try := 1; ; try++ {
+		err := l.once(first)
+		if err == nil || !l.live || l.ctx.Err() != nil || try == maxTries {
+			return err
+		}
+		if first, err = l.read(first.Addr); err != nil {
+			return err
+		}
+	}
+}
+
+// maxTries is how often a list of a live machine is followed.
+const maxTries = 10
+
+// once follows the list.
+func (l *taskList) once(first *Task) error {
+	passed := map[remora.Addr]bool{first.Addr: true}
 	for t := first; !l.ended; {
 		at := t.next - remora.Addr(l.tasks.off)
 		switch {
@@ -116,14 +138,18 @@ func (l *taskList) forward(first *Task) error {
 			return l.ctx.Err()
 		case !isKernel(t.next):
 			return fmt.Errorf("behind process %d at %v comes %v: %w", t.PID, t.Addr, t.next, remora.ErrCorrupt)
-		case l.seen[at]:
+		case passed[at]:
 			return fmt.Errorf("behind process %d at %v it comes back to %v: %w", t.PID, t.Addr, at, remora.ErrCorrupt)
-		case len(l.seen) > maxPID:
+		case len(passed) > maxPID:
 			return fmt.Errorf("it has more than %d processes: %w", maxPID, remora.ErrCorrupt)
 		}
+		passed[at] = true
 		next, err := l.read(at)
 		if err == nil && next.PID == 0 {
 			err = fmt.Errorf("no process at %v: its number is 0: %w", at, remora.ErrCorrupt)
+		}
+		if err == nil && l.live && next.prev != t.Addr+remora.Addr(l.tasks.off) { // t has left the list, and may be anything by now
+			err = fmt.Errorf("it has %v before it: %w", next.prev, remora.ErrCorrupt)
 		}
 		if err != nil {
 			return fmt.Errorf("behind process %d at %v: %w", t.PID, t.Addr, err)
@@ -154,7 +180,30 @@ func (l *taskList) backward(first *Task) {
 // processes by their numbers.
 func (tr *taskReader) threads(t *Task, more func() (map[int][]remora.Addr, error), yield func(*Task, error) bool) {
 	l := &taskList{taskReader: tr, yield: yield, seen: map[remora.Addr]bool{}}
-	var err error
+	err := l.ofProcess(t)
+	for try := 1; err != nil && tr.live && tr.ctx.Err() == nil && try < maxTries; try++ {
+		err = l.ofProcess(t)
+	}
+	if err != nil && tr.live && l.left(t) {
+		err = nil
+	}
+	if err != nil {
+		l.add(t)
+		l.problem(fmt.Errorf("the threads of process %d: %w", t.TGID, err))
+		l.otherThreads(t.TGID, more)
+	}
+	l.flush()
+}
+
+// left says whether a thread has ended since it was read.
+func (tr *taskReader) left(t *Task) bool {
+	now, err := tr.read(t.Addr)
+	return errors.Is(err, remora.ErrCorrupt) || err == nil && (now.PID != t.PID || now.StartBoot != t.StartBoot || now.pid == 0)
+}
+
+// ofProcess adds the threads of the process of t, by its own list of them.
+func (l *taskList) ofProcess(t *Task) (err error) {
+	tr := l.taskReader
 	switch {
 	case t.Idle() || t.signal == 0: // it has none but itself
 		l.add(t)
@@ -172,12 +221,7 @@ func (tr *taskReader) threads(t *Task, more func() (map[int][]remora.Addr, error
 	default:
 		err = fmt.Errorf("the kernel has neither task_struct.thread_node nor thread_group: %w", remora.ErrUnrecognized)
 	}
-	if err != nil {
-		l.add(t)
-		l.problem(fmt.Errorf("the threads of process %d: %w", t.TGID, err))
-		l.otherThreads(t.TGID, more)
-	}
-	l.flush()
+	return err
 }
 
 // otherThreads adds those that a broken list did not have.
@@ -204,16 +248,18 @@ func (l *taskList) otherThreads(tgid int, more func() (map[int][]remora.Addr, er
 
 // ring follows a list of threads from its first link.
 func (l *taskList) ring(tgid int, head, at remora.Addr, link field) error {
+	passed := map[remora.Addr]bool{}
 	for at != head && !l.ended {
 		a := at - remora.Addr(link.off)
 		switch {
 		case l.ctx.Err() != nil:
 			return l.ctx.Err()
-		case !isKernel(at) || len(l.seen) > maxPID:
-			return fmt.Errorf("after %d of them comes %v: %w", len(l.seen), at, remora.ErrCorrupt)
-		case l.seen[a]:
+		case !isKernel(at) || len(passed) > maxPID:
+			return fmt.Errorf("after %d of them comes %v: %w", len(passed), at, remora.ErrCorrupt)
+		case passed[a]:
 			return fmt.Errorf("the list comes back to %v: %w", a, remora.ErrCorrupt)
 		}
+		passed[a] = true
 		t, err := l.read(a)
 		if err != nil {
 			return err

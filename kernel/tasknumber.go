@@ -162,6 +162,9 @@ func (tr *taskReader) find(pid int) (*Task, error) {
 		return first, tr.fill([]*Task{first})
 	}
 	t, why := tr.findByNumber(first, pid)
+	for try := 1; why != nil && tr.live && tr.ctx.Err() == nil && try < maxTries; try++ {
+		t, why = tr.findByNumber(first, pid)
+	}
 	if why != nil && tr.ctx.Err() == nil {
 		t = tr.findInList(first, pid)
 	}

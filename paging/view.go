@@ -23,6 +23,9 @@ type ViewOptions struct {
 // memory can be read, PROT_NONE or not, and written where the physical memory can
 // be. A write changes the page itself, whoever else maps it: nothing is copied.
 //
+// Tables of a process that are Live are walked once more behind each read: where a page
+// has moved meanwhile, it is read again from where it is.
+//
 // After warm-up nothing is allocated, but for tables that are Live and cannot be
 // read: each such translation makes its error.
 type View struct {
@@ -58,7 +61,7 @@ func New(phys remora.Space, t remora.Translator, o *ViewOptions) *View {
 		below = &watched{phys, own.cache}
 	}
 	v.name = cmp.Or(o.Name, v.name)
-	v.plan = xfer.Plan{Table: (*lifted)(v), Below: below}
+	v.plan = xfer.Plan{Table: (*lifted)(v), Below: below, Live: v.own != nil && v.own.live && v.own.half == Lower}
 	return v
 }
 

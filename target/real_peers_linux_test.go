@@ -184,7 +184,7 @@ func (a *answers) log(t *testing.T, k *kernel.Kernel) {
 
 // mappings adds those of a process, with the last part of each file's name.
 func (a *answers) mappings(t *testing.T, p process) {
-	all, err := p.VMAs()
+	all, err := p.VMAs(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,9 @@ type Plan struct {
 	Table remora.Translator
 	// Below is where an Extent without In counts. It may be nil when all have one.
 	Below remora.Space
+	// Live has a read translate once more what it has moved: where the answer has changed
+	// meanwhile the bytes may be those of something else, and are read again.
+	Live bool
 }
 
 // Transfer moves segs and keeps the contract, but for what Gate.Admit does. The
@@ -49,12 +52,25 @@ func (p *Plan) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (i
 	return Finish(ctx, segs)
 }
 
+// maxTurns is how often a window is read whose translation does not stand still.
+const maxTurns = 16
+
 // step moves one window of pieces, from the N of segment at on, and gives the
 // first segment that is not finished.
 func (p *Plan) step(ctx context.Context, op remora.Op, segs []remora.Seg, at int, w *window) int {
-	next := p.lower(ctx, op, segs, at, w)
-	if w.transfer(ctx, op, 0, w.alone) || op&remora.StopAtFault == 0 {
-		w.transfer(ctx, op|remora.StopAtFault, w.alone, w.n)
+	var next int
+	for turn := 1; ; turn++ {
+		next = p.lower(ctx, op, segs, at, w)
+		if w.transfer(ctx, op, 0, w.alone) || op&remora.StopAtFault == 0 {
+			w.transfer(ctx, op|remora.StopAtFault, w.alone, w.n)
+		}
+		if !p.Live || op&remora.Write != 0 || turn == maxTurns || ctx.Err() != nil || p.stands(ctx, w) {
+			break
+		}
+		w.reset()
+		for i := at; i <= next && i < len(segs); i++ {
+			segs[i].Err = nil
+		}
 	}
 	w.raise(segs)
 	w.reset()
@@ -65,6 +81,22 @@ func (p *Plan) step(ctx context.Context, op remora.Op, segs []remora.Seg, at int
 		next++
 	}
 	return next
+}
+
+// stands says whether the translations that a window was made by are what they were.
+func (p *Plan) stands(ctx context.Context, w *window) bool {
+	for i := range w.looked {
+		was := &w.looked[i]
+		is := p.find(ctx, was.at)
+		d := was.at - was.run.Virt
+		switch {
+		case (is.Err == nil) != (was.run.Err == nil):
+			return false
+		case is.Err == nil && (is.In != was.run.In || is.Phys+(was.at-is.Virt) != was.run.Phys+d || is.left(was.at) < was.run.left(was.at)):
+			return false
+		}
+	}
+	return true
 }
 
 // stop ends the segments behind the first incomplete one from at to next, if
@@ -126,6 +158,9 @@ func (p *Plan) split(ctx context.Context, op remora.Op, s *remora.Seg, owner int
 			}
 			w.looks++
 			w.last = p.find(ctx, a)
+			if p.Live {
+				w.looked = append(w.looked, look{a, w.last})
+			}
 		}
 		if s.Err = w.last.refuses(op); s.Err != nil {
 			return true
@@ -210,6 +245,14 @@ type window struct {
 	alone int // the first piece of a write that must stop at its own fault; n if none
 	looks int // translations asked for
 	last  run
+
+	looked []look // of a Plan that is Live: all of them
+}
+
+// look is the translation of an address.
+type look struct {
+	at  remora.Addr
+	run run
 }
 
 var windows = sync.Pool{New: func() any { return new(window) }}
@@ -277,5 +320,7 @@ func (w *window) raise(segs []remora.Seg) {
 func (w *window) reset() {
 	clear(w.segs[:w.n])
 	clear(w.in[:w.n])
+	clear(w.looked)
+	w.looked = w.looked[:0]
 	w.n, w.alone, w.looks, w.last = 0, 0, 0, run{}
 }
