@@ -32,11 +32,16 @@ func TestMemoryWithoutNameIsNoDevice(t *testing.T) {
 	if len(device) == 0 {
 		testneed.Lacks(t, "this kernel maps no device memory into processes")
 	}
-	p := openProcess(t, s.Pid(), nil)
-	segs := []remora.Seg{{Addr: device[0].Start, Buf: make([]byte, 1)}, {Addr: r.Start, Buf: make([]byte, 1)}}
-	_, _ = p.Memory().Transfer(t.Context(), remora.Resident, segs)
-	if segs[0].Err != remora.ErrDevice || segs[1].Err != remora.ErrNotPresent {
-		t.Errorf("device: %v, untouched: %v", segs[0].Err, segs[1].Err)
+	for _, old := range []bool{false, true} {
+		p := openProcess(t, s.Pid(), nil)
+		if old { // the map is text, as before Linux 6.11
+			older(p)
+		}
+		segs := []remora.Seg{{Addr: device[0].Start, Buf: make([]byte, 1)}, {Addr: r.Start, Buf: make([]byte, 1)}}
+		_, _ = p.Memory().Transfer(t.Context(), remora.Resident, segs)
+		if segs[0].Err != remora.ErrDevice || segs[1].Err != remora.ErrNotPresent {
+			t.Errorf("older kernel: %v: device: %v, untouched: %v", old, segs[0].Err, segs[1].Err)
+		}
 	}
 }
 

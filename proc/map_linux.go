@@ -17,6 +17,7 @@ type place struct {
 	flags  uint64       // linux.VMARead and so on
 	inode  uint64
 	offset uint64 // of rng.Start in the file
+	device bool   // it is known to be device memory of the kernel's
 }
 
 type placeState uint8
@@ -72,7 +73,7 @@ func (r *run) lookup(a remora.Addr) place {
 		if uint64(a) < q.Start {
 			return place{state: placeHole, rng: remora.Between(a, remora.Addr(q.Start))}
 		}
-		return place{placeMapped, remora.Between(remora.Addr(q.Start), remora.Addr(q.End)), q.VMAFlags, q.Inode, q.Offset}
+		return place{placeMapped, remora.Between(remora.Addr(q.Start), remora.Addr(q.End)), q.VMAFlags, q.Inode, q.Offset, false}
 	case linux.ENOENT:
 		return place{state: placeHole, rng: remora.Range{Start: a, Size: uint64(remora.MaxAddr-a) + 1}}
 	case linux.ESRCH:
@@ -91,14 +92,14 @@ func (r *run) lookupText(a remora.Addr) place {
 	}
 	sc := r.scratch()
 	sc.maps = file{fd: r.as.maps}
-	region, found, err := FindRegion(&sc.maps, a, sc.text[:])
+	region, name, found, err := findRegion(&sc.maps, a, sc.text[:])
 	switch {
 	case err != nil:
 		return place{}
 	case !found:
 		return place{state: placeHole, rng: region.Range}
 	}
-	return place{placeMapped, region.Range, vmaFlags(region), region.Inode, region.Offset}
+	return place{placeMapped, region.Range, vmaFlags(region), region.Inode, region.Offset, isDevice(name)}
 }
 
 func vmaFlags(region remora.Region) uint64 {
@@ -159,7 +160,7 @@ func (r *run) guarded(a remora.Addr) bool {
 // operation.
 func (r *run) backing(a remora.Addr, pl place) remora.Cause {
 	if pl.inode == 0 {
-		if r.device(a) {
+		if pl.device || r.device(a) {
 			return remora.ErrDevice
 		}
 		return remora.ErrFault
@@ -178,12 +179,15 @@ func (r *run) backing(a remora.Addr, pl place) remora.Cause {
 }
 
 // device says whether a lies in one of the kernel's own mappings of device memory
-// or of raw page frames, which have a name but no file.
+// or of raw page frames.
 func (r *run) device(a remora.Addr) bool {
 	if !r.as.query {
 		return false
 	}
 	name := r.scratch().name[:]
 	q := linux.MapQuery{Addr: uint64(a)}
-	return linux.QueryMapName(r.as.maps, &q, name) == 0 && bytes.HasPrefix(name[:q.NameSize], []byte("[vvar"))
+	return linux.QueryMapName(r.as.maps, &q, name) == 0 && isDevice(name[:q.NameSize])
 }
+
+// isDevice says so by the name, as there is no file.
+func isDevice(name []byte) bool { return bytes.HasPrefix(name, []byte("[vvar")) }

@@ -63,6 +63,13 @@ const findBuf = 128
 //
 // It allocates nothing when buf has 128 bytes or more; the larger buf is, the fewer reads.
 func FindRegion(r io.Reader, a remora.Addr, buf []byte) (reg remora.Region, found bool, err error) {
+	reg, _, found, err = findRegion(r, a, buf)
+	return reg, found, err
+}
+
+// findRegion is FindRegion that gives the name beside it, as far as buf holds it. It is
+// valid as long as buf is left alone.
+func findRegion(r io.Reader, a remora.Addr, buf []byte) (reg remora.Region, name []byte, found bool, err error) {
 	if len(buf) < findBuf {
 		buf = make([]byte, firstLine)
 	}
@@ -71,20 +78,21 @@ func FindRegion(r io.Reader, a remora.Addr, buf []byte) (reg remora.Region, foun
 	for {
 		line, err := l.next()
 		if err == io.EOF {
-			return remora.Region{Range: rest(hole)}, false, nil
+			return remora.Region{Range: rest(hole)}, nil, false, nil
 		}
 		if err != nil {
-			return remora.Region{}, false, err
+			return remora.Region{}, nil, false, err
 		}
-		if _, col, want := parseMapsLine(line, &reg); want != "" {
+		name, col, want := parseMapsLine(line, &reg)
+		if want != "" {
 			l.file = fileName(r, "maps")
-			return remora.Region{}, false, l.malformed(line, col, want)
+			return remora.Region{}, nil, false, l.malformed(line, col, want)
 		}
 		if reg.Contains(a) {
-			return reg, true, nil
+			return reg, name, true, nil
 		}
 		if reg.Start > a {
-			return remora.Region{Range: remora.Between(hole, reg.Start)}, false, nil
+			return remora.Region{Range: remora.Between(hole, reg.Start)}, nil, false, nil
 		}
 		hole = reg.Last() + 1
 	}

@@ -188,7 +188,7 @@ func (s *diffSide) last() error {
 	for i := range s.pieces {
 		p := &s.pieces[i]
 		k := &diffKinds[p.kind]
-		if diffCPU(k) == 0 || diffOwnFault(k) != 0 || k.Perm == diffX || k.Perm == diffW {
+		if k.Perm == 0 || diffOwnFault(k) != 0 || k.Perm == diffX || k.Perm == diffW {
 			continue
 		}
 		r := p.Range

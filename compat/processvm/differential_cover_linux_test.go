@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
 )
 
@@ -101,7 +102,7 @@ const (
 )
 
 // newDiffCover gives empty tables. Rows of memory that are lacking need not be covered.
-func newDiffCover(lacking map[int]bool, kernel bool) *diffCover {
+func newDiffCover(lacking map[int]bool, kernel, executeOnly bool) *diffCover {
 	c := &diffCover{}
 	var rows []string
 	for row := range diffRows {
@@ -109,14 +110,22 @@ func newDiffCover(lacking map[int]bool, kernel bool) *diffCover {
 	}
 	rows = append(rows, "never touched, zeros", "never touched, file")
 	c.memory = newTable("memory", rows, diffMemory, func(row, col int) bool {
-		return !lacking[row] && diffMemoryCan(row, col)
+		return !lacking[row] && diffMemoryCan(row, col, executeOnly)
 	})
 	c.stages = newTable("decides, and hides", diffStageNames[:], append([]string{"alone"}, diffStageNames[:]...), func(row, col int) bool {
 		return col == 0 || col-1 > row && diffHides(row, col-1)
 	})
 	c.counts = newTable("counts", diffCountRows[:], diffSides, nil)
 	c.lengths = newTable("lengths", diffLengthRows[:], diffSides, nil)
-	c.places = newTable("arrays", diffPlaceRows[:], diffSides, nil)
+	c.places = newTable("arrays", diffPlaceRows[:], diffSides, func(row, _ int) bool {
+		switch row {
+		case placeGuard:
+			return !lacking[difftest.Number(specimen.Guard)]
+		case placeSecret:
+			return !lacking[difftest.Number(specimen.Secret)]
+		}
+		return true
+	})
 	c.pids = newTable("processes", diffPidRows[:], diffVerbs, func(row, _ int) bool {
 		return kernel || row != pidKernel && row != pidKernelHigh
 	})
@@ -126,7 +135,7 @@ func newDiffCover(lacking map[int]bool, kernel bool) *diffCover {
 }
 
 // diffMemoryCan says whether memory can be moved, or stop a transfer.
-func diffMemoryCan(row, col int) bool {
+func diffMemoryCan(row, col int, executeOnly bool) bool {
 	local, write, stops := col/2%2 == 0, col >= 4, col%2 == 1
 	view, store := diffSeen, write != local
 	if local {
@@ -151,7 +160,7 @@ func diffMemoryCan(row, col int) bool {
 	case k.Kind == specimen.FileEnd || k.Alias: // with pages beyond the end of the file
 		return true
 	}
-	return stops != diffAllows(k, view, store)
+	return stops != diffAllows(k, view, store, executeOnly)
 }
 
 // diffHides says whether two stages can both be wrong.

@@ -63,20 +63,20 @@ func diffRowName(row int) string {
 }
 
 // diffCPU is what the processor lets the specimen itself do: it cannot keep anybody who
-// may write, or execute, from reading (R38).
-func diffCPU(k *difftest.Kind) remora.Perm {
-	if k.Perm != 0 {
+// may write from reading, nor who may execute, unless it has protection keys (R38).
+func diffCPU(k *difftest.Kind, executeOnly bool) remora.Perm {
+	if k.Perm != 0 && !(executeOnly && k.Perm == diffX) {
 		return k.Perm | diffR
 	}
-	return 0
+	return k.Perm
 }
 
 // diffAllows says whether memory of this kind can be read, or written, up to the end of
 // its file.
-func diffAllows(k *difftest.Kind, v diffView, write bool) bool {
+func diffAllows(k *difftest.Kind, v diffView, write, executeOnly bool) bool {
 	perm, fault := k.Perm, k.Fault
 	if v == diffOwn {
-		perm, fault = diffCPU(k), diffOwnFault(k)
+		perm, fault = diffCPU(k, executeOnly), diffOwnFault(k)
 	}
 	need := diffR
 	if write {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/remora-go/remora"
@@ -72,11 +73,12 @@ func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
 	w.lacking = difftest.Lacking(t, w.caller.child)
 	limit := diffLimit(t)
 	w.sys.opt.UserEnd = uint64(limit)
-	w.caller.limit = limit
+	w.sys.opt.ExecuteOnly, w.sys.opt.ArrayFirst = diffExecuteOnly(t), diffBefore(t, 6, 4)
+	w.caller.limit, w.caller.executeOnly = limit, w.sys.opt.ExecuteOnly
 	tid := diffThread(t, w.caller.child)
 	for i := range w.targets {
 		w.targets[i] = newDiffSide(t, seed+uint64(i)+1, i == 1)
-		w.targets[i].limit = limit
+		w.targets[i].limit, w.targets[i].executeOnly = limit, w.sys.opt.ExecuteOnly
 		w.tids[i] = diffThread(t, w.targets[i].child)
 	}
 	zombie := specimentest.Start(t, nil)
@@ -100,7 +102,7 @@ func (w *diffWorker) newCover() *diffCover {
 			lacking[diffTop] = lacking[diffTop] || r.Last() >= s.limit-2*diffPage && r.Start < s.limit
 		}
 	}
-	return newDiffCover(lacking, w.gen.ids.kernel != 0)
+	return newDiffCover(lacking, w.gen.ids.kernel != 0, w.sys.opt.ExecuteOnly)
 }
 
 // newDiffSide starts a process without a layout; if ended, its first thread ends.
@@ -162,6 +164,36 @@ func diffLimit(t *testing.T) remora.Addr {
 	}
 	t.Fatal("a caller may name addresses of the upper half")
 	return 0
+}
+
+// diffBefore says whether the running kernel is older than a release.
+func diffBefore(t *testing.T, major, minor int) bool {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var has [2]int
+	if _, err := fmt.Sscanf(string(text), "%d.%d", &has[0], &has[1]); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Compare(has[:], []int{major, minor}) < 0
+}
+
+// diffExecuteOnly finds whether a process cannot load from its own memory that it may only
+// execute: the kernel sees to that where the processor has protection keys.
+func diffExecuteOnly(t *testing.T) bool {
+	t.Helper()
+	s := specimentest.Start(t, nil)
+	r, err := s.Map(specimen.ExecOnly, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Peek(make([]byte, 1), r.Start)
+	if err != nil && !errors.Is(err, linux.EFAULT) {
+		t.Fatal(err)
+	}
+	return err != nil
 }
 
 // layout makes a layout on each side and runs calls over them. All that is random

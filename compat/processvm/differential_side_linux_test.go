@@ -31,15 +31,16 @@ type diffSide struct {
 	owner []int16 // by page: the piece
 	// For each view, by page: the memory, both of the same objects; and for reads and
 	// writes the end of the run of pages that can be accessed, 0 where it cannot.
-	models [diffViews]*memtest.Sparse
-	reach  [diffViews][2][]remora.Addr
-	open   [diffViews][2][]int // the pieces that can be accessed, at their start
-	shut   [diffViews][2][]int // those that cannot, at their end
-	vdso   []remora.Range
-	vvar   []remora.Range
-	taken  []remora.Range         // what is mapped by the program itself
-	code   map[remora.Addr][]byte // of vdso
-	limit  remora.Addr            // where the addresses of a program end
+	models      [diffViews]*memtest.Sparse
+	reach       [diffViews][2][]remora.Addr
+	open        [diffViews][2][]int // the pieces that can be accessed, at their start
+	shut        [diffViews][2][]int // those that cannot, at their end
+	vdso        []remora.Range
+	vvar        []remora.Range
+	taken       []remora.Range         // what is mapped by the program itself
+	code        map[remora.Addr][]byte // of vdso
+	limit       remora.Addr            // where the addresses of a program end
+	executeOnly bool                   // the processor keeps who may only execute from reading
 	diffWitness
 }
 
@@ -229,7 +230,7 @@ func (s *diffSide) index() {
 			for i := len(s.owner) - 1; i >= 0; i-- {
 				at := s.Start + remora.Addr(i*diffPage)
 				switch p := &s.pieces[s.owner[i]]; {
-				case !diffAllows(&diffKinds[p.kind], v, w == 1) || uint64(at-p.Start) >= p.size:
+				case !diffAllows(&diffKinds[p.kind], v, w == 1, s.executeOnly) || uint64(at-p.Start) >= p.size:
 					end = 0
 				case end == 0:
 					end = at + diffPage

@@ -120,7 +120,7 @@ func (g *diffGen) badElement(which, n int) (Iovec, bool) {
 		}
 		p := &side.pieces[all[rnd.IntN(len(all))]]
 		in := uint64(0) // where it can no longer be accessed
-		if diffAllows(&diffKinds[p.kind], view, store) {
+		if diffAllows(&diffKinds[p.kind], view, store, side.executeOnly) {
 			in = (p.size + diffPage - 1) &^ (diffPage - 1)
 		}
 		return Iovec{uint64(p.Start) + in + rnd.Uint64N(p.Size-in), 1 + g.length()}, true

@@ -133,6 +133,17 @@ func TestR07LengthsAreNotNegative(t *testing.T) {
 	w.check(w.readv(targetPID, iov(at(localBase, 8), at(localBase, 1<<63)), one(base, 8)), failed(errno.EINVAL))
 }
 
+func TestR07R10BeforeLinux6_4(t *testing.T) {
+	w, a := ordinary(t, &Options{ArrayFirst: true})
+	a.Lvec, a.Liovcnt = w.array(localBase+8*ps-16, at(localBase, 1<<63)), 2
+	w.check(w.syscall(false, a), failed(errno.EFAULT))
+	a.Liovcnt = 1
+	w.check(w.syscall(false, a), failed(errno.EINVAL))
+	w.check(w.readv(targetPID, one(localBase, 1<<63-1), one(base, 8)), failed(errno.EFAULT))
+	w.check(w.readv(targetPID, one(localBase, 1<<46), one(base, 8)), moved(8))
+	w.check(w.readv(targetPID, one(localBase, 1<<63), one(base, 8)), failed(errno.EINVAL))
+}
+
 func TestR07AnArrayOutOfRangeIsNotLookedInto(t *testing.T) {
 	w, a := ordinary(t, &Options{UserEnd: localBase + 8*ps})
 	a.Lvec, a.Liovcnt = w.array(localBase+8*ps-16, at(localBase, 1<<63)), 2

@@ -113,7 +113,8 @@ func (c *call) imported(into *[]Iovec, v vector) ([]Iovec, errno.Errno) {
 const ssizeMax = 1<<63 - 1
 
 // fetched reads a vector from the caller's memory. Entries are looked at in order: one that
-// cannot be read and one with a bad length are told apart by which comes first (R7).
+// cannot be read and one with a bad length are told apart by which comes first (R7), which
+// is so since copy_iovec_from_user of Linux 6.4.
 func (c *call) fetched(into *[]Iovec, v vector) ([]Iovec, errno.Errno) {
 	size := v.count * v.elementSize()
 	if !c.inRange(v.addr, size) || c.caller.Memory == nil {
@@ -129,6 +130,9 @@ func (c *call) fetched(into *[]Iovec, v vector) ([]Iovec, errno.Errno) {
 	var order binary.ByteOrder = binary.LittleEndian
 	if c.caller.Memory.Info().BigEndian {
 		order = binary.BigEndian
+	}
+	if c.sys.opt.ArrayFirst && uint64(got) < size {
+		return nil, errno.EFAULT
 	}
 	vec := (*into)[:v.count]
 	for i := range vec {
@@ -157,7 +161,7 @@ func (v *Iovec) decode(order binary.ByteOrder, b []byte) bool {
 // not, and the sum is capped.
 func (c *call) iterate(vec []Iovec) errno.Errno {
 	most := c.maxRW()
-	if len(vec) == 1 { // import_ubuf: capped first, then checked (R10)
+	if len(vec) == 1 && !c.sys.opt.ArrayFirst { // import_ubuf, since Linux 6.4: capped first, then checked (R10)
 		n := min(vec[0].Len, most)
 		if !c.inRange(vec[0].Base, n) {
 			return errno.EFAULT

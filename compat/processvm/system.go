@@ -29,6 +29,11 @@ type Options struct {
 	PageSize    uint64 // bytes, a power of two; 0: 4096
 	UserEnd     uint64 // the first address behind those that a caller may name (R8); 0: 0x7ffffffff000
 
+	// ArrayFirst is Linux before 6.4: an entry of an array that cannot be read decides even
+	// behind a bad length (R7), and a single local element is checked with all of its length,
+	// like one of several (R10).
+	ArrayFirst bool
+
 	// ExecuteOnly says that the processor cannot load from memory that may only be executed,
 	// as x86-64 can without protection keys. It matters to the caller's own memory alone (R38).
 	ExecuteOnly bool

@@ -3,8 +3,10 @@
 package specimen
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"os"
+	"runtime"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/sys/linux"
@@ -175,22 +177,49 @@ func (m *memory) finish(k Kind, a, size uint64) error {
 	return nil
 }
 
-// pageOut moves pages to swap space, and is not content with less than all.
+// mostCPUs is more processors than any machine has that this is for.
+const mostCPUs = 1024
+
+// pageOut moves pages to swap space, and is not content with less than all. The kernel
+// does not find those that a processor has on a list of its own still, and empties only
+// that of the one on which the call is made: so it is made on each.
 func (m *memory) pageOut(a, size uint64) error {
-	if errno := linux.Advise(a, size, linux.AdvisePageOut); errno != 0 {
-		return fail("MADV_PAGEOUT", lacking(errno))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer linux.Place(0)
+	for cpu := range mostCPUs {
+		if linux.Place(0, cpu) != nil {
+			continue // there is none of that number for us
+		}
+		if errno := linux.Advise(a, size, linux.AdvisePageOut); errno != 0 {
+			return fail("MADV_PAGEOUT", lacking(errno))
+		}
+		if out, errno := m.pagedOut(a, size); out || errno != 0 {
+			return fail("pagemap", errno)
+		}
 	}
+	return fail("page out", linux.ENOTSUP)
+}
+
+// pagedOut says whether all pages are in swap space.
+func (m *memory) pagedOut(a, size uint64) (bool, linux.Errno) {
+	const swapped = 1 << 62 // Documentation/admin-guide/mm/pagemap.rst
 	fd, errno := linux.Open("/proc/self/pagemap", linux.RDONLY)
 	if errno != 0 {
-		return fail("pagemap", errno)
+		return false, errno
 	}
 	defer linux.Close(fd)
-	var found [1]linux.PageRegion
-	n, _, errno := linux.ScanPages(fd, a, a+size, linux.PageSwapped, linux.PageSwapped, found[:])
-	if errno == 0 && (n == 0 || found[0].Start != a || found[0].End != a+size) {
-		errno = linux.ENOTSUP
+	entries := make([]byte, size/m.page*8)
+	n, errno := linux.Mem(false, fd, entries, a/m.page*8)
+	if errno != 0 || n < len(entries) {
+		return false, errno
 	}
-	return fail("page out", lacking(errno))
+	for i := 0; i < n; i += 8 {
+		if binary.NativeEndian.Uint64(entries[i:])&swapped == 0 {
+			return false, 0
+		}
+	}
+	return true, 0
 }
 
 func (m *memory) register(a, size uint64) error {

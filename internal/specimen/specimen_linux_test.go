@@ -159,6 +159,9 @@ func TestKindsAreWhatTheySay(t *testing.T) {
 				t.Errorf("it does not hold its contents (%v)", err)
 			}
 			got = make([]byte, r.Size)
+			if row.kind == ExecOnly && errors.Is(s.Peek(got, r.Start), linux.EFAULT) {
+				return // the processor has protection keys
+			}
 			switch err := s.Peek(got, r.Start); {
 			case !row.peeks && !errors.Is(err, linux.EFAULT):
 				t.Errorf("Peek: %v", err)

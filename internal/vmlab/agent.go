@@ -182,7 +182,17 @@ func (a *Agent) Run(ctx context.Context, args ...string) (Ran, error) {
 
 // RunAs is Run as a user, without capabilities if that is not root.
 func (a *Agent) RunAs(ctx context.Context, uid uint32, args ...string) (Ran, error) {
-	r, err := a.do(ctx, &errand.Request{Do: errand.Run, Args: args, UID: uid})
+	return a.run(ctx, &errand.Request{Args: args, UID: uid})
+}
+
+// RunIn is Run in an environment: NAME=VALUE, besides PATH and HOME.
+func (a *Agent) RunIn(ctx context.Context, env []string, args ...string) (Ran, error) {
+	return a.run(ctx, &errand.Request{Args: args, Env: env})
+}
+
+func (a *Agent) run(ctx context.Context, q *errand.Request) (Ran, error) {
+	q.Do = errand.Run
+	r, err := a.do(ctx, q)
 	if err != nil {
 		return Ran{}, err
 	}
