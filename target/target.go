@@ -52,6 +52,10 @@ type Options struct {
 	Kallsyms   string
 	VMCoreInfo string // a file with the VMCOREINFO of the kernel, in place of the image's own
 
+	// For gdb stubs: the QMP socket of the same guest, which knows whether it runs. Segments
+	// are where it has memory.
+	QMP string
+
 	// For processes in kernel images: copies of swap areas, each "FILE", or "N=FILE" with
 	// the number of the area. They must be of the same moment as the image.
 	Swap []string
@@ -114,6 +118,7 @@ var openers = [...]opener{
 	{"self", "this process", openSelf},
 	{"core:FILE", "an ELF core file of a process", openCore},
 	{"vmcore:FILE[,FILE...]", "a kernel image, of one file or of the parts of a split one; the memory of the kernel", openImage},
+	{"gdb:HOST:PORT, gdb:SOCKET", "a gdb stub: of QEMU, whose guest stands as long as this is open; of gdbserver; of kgdb", openStub},
 	{"FILE", "a file whose format is found out", openFile},
 	{"IMAGE@PID", "a process in a kernel image: behind either of the two", openFile},
 	{"IMAGE@phys", "physical memory of a kernel image: behind either of the two", openFile},
