@@ -24,23 +24,62 @@ import (
 	"github.com/remora-go/remora/kernel"
 )
 
+// peer is a kernel that crash and drgn look at.
+type peer struct {
+	kernel, crashed vmlab.Machine // the same kernel, as it stood and as it died
+	packed          vmlab.Format
+	none            string // why neither looks at it
+	crash           string // with which message crash refuses it; noCrash if it is not for crash at all
+}
+
+const noCrash = "it is built for amd64 alone"
+
+// peers gives the kernels. The messages are those of Debian 12's crash; its makedumpfile
+// leaves out structures of kernels after 6.1 as if they were memory of processes.
+func peers() []peer {
+	la57 := func(kernel string) vmlab.Machine { return vmlab.Machine{Kernel: kernel, FiveLevels: true} }
+	return []peer{
+		{kernel: vmlab.Machine{Kernel: vmlab.AMD64v6_1}, crashed: vmlab.Machine{Kernel: vmlab.AMD64v6_1}, packed: vmlab.MakedumpfileZlib31},
+		{kernel: vmlab.Machine{Kernel: vmlab.AMD64v6_12}, crashed: la57(vmlab.AMD64v6_12), packed: vmlab.MakedumpfileZlib1,
+			crash: "invalid structure member offset: module_core_size"},
+		{kernel: vmlab.Machine{Kernel: vmlab.AMD64v6_17}, none: "the mirror has no debugging information of it"},
+		{kernel: vmlab.Machine{Kernel: vmlab.AMD64v7_2}, crashed: la57(vmlab.AMD64v7_2), packed: vmlab.MakedumpfileZlib1,
+			crash: "invalid structure member offset: kmem_cache_s_num"},
+		{kernel: vmlab.Machine{Kernel: vmlab.ARM64v6_1}, crash: noCrash},
+		{kernel: vmlab.Machine{Kernel: vmlab.ARM64v6_12}, crash: noCrash},
+		{kernel: vmlab.Machine{Kernel: vmlab.ARM64v7_2}, crash: noCrash},
+	}
+}
+
 // TestRealPeers compares what crash and drgn find in kernel images by 0.6 GB of debugging
-// information with what Remora finds in the images alone.
+// information with what Remora finds in the images alone. What a peer does not open is in
+// the log, with what it says.
 func TestRealPeers(t *testing.T) {
 	if !everything() {
 		return
 	}
-	machine := vmlab.Machine{Kernel: vmlab.AMD64v6_1}
-	m := openMoment(t, machine)
-	for _, f := range []vmlab.Format{vmlab.ELFPaging, vmlab.MakedumpfileZlib31} {
-		t.Run(string(f), func(t *testing.T) { m.testPeers(t, f, f != vmlab.MakedumpfileZlib31) })
+	for _, p := range peers() {
+		t.Run(p.kernel.String(), func(t *testing.T) {
+			if p.none != "" {
+				t.Logf("%s: no peer: %s", p.kernel, p.none)
+				return
+			}
+			m := openMoment(t, p.kernel)
+			if p.crash == noCrash { // drgn wants to be told where QEMU's images have the kernel mapped
+				m.testPeers(t, p, vmlab.ELF, convert(t, m.Dump(vmlab.ELF), asELF))
+				return
+			}
+			for _, f := range []vmlab.Format{vmlab.ELFPaging, p.packed} {
+				t.Run(string(f), func(t *testing.T) { m.testPeers(t, p, f, m.Dump(f)) })
+			}
+			crashed := withRAM(t, vmlab.OpenCrash(t, p.crashed))
+			t.Run("crash", func(t *testing.T) { crashed.testPeers(t, p, vmlab.Vmcore, crashed.Dump(vmlab.Vmcore)) })
+		})
 	}
-	crashed := withRAM(t, vmlab.OpenCrash(t, machine))
-	t.Run("crash", func(t *testing.T) { crashed.testPeers(t, vmlab.Vmcore, true) })
 }
 
-// testPeers has both look at one image. user says that it has memory of processes.
-func (m *moment) testPeers(t *testing.T, f vmlab.Format, user bool) {
+// testPeers has both look at one image, or at one in file that was made of it.
+func (m *moment) testPeers(t *testing.T, who peer, f vmlab.Format, file string) {
 	k, _ := m.kernel(t, f)
 	main := m.Truth().Witness(witness.RoleMain)
 	p := openProcess(t, k, main.Pid, nil)
@@ -55,8 +94,8 @@ func (m *moment) testPeers(t *testing.T, f vmlab.Format, user bool) {
 	ours.modules(t, k)
 	ours.log(t, k)
 	ours.mappings(t, p)
-	args := []string{"testdata/kernel.py", m.Dump(f), m.Debug(), strconv.Itoa(main.Pid)}
-	if user {
+	args := []string{"testdata/kernel.py", file, m.Debug(), strconv.Itoa(main.Pid)}
+	if f != vmlab.MakedumpfileZlib31 { // which has no memory of processes
 		args = append(args, fmt.Sprintf("%x", anon.Start), strconv.FormatUint(r.Size, 10))
 		ours.memory(t, p, r)
 	}
@@ -65,7 +104,24 @@ func (m *moment) testPeers(t *testing.T, f vmlab.Format, user bool) {
 		t.Fatal(err)
 	}
 	ours.compare(t, "drgn", strings.Split(strings.TrimSpace(text), "\n"))
-	m.testPeerCrash(t, k, f, names)
+	switch who.crash {
+	case "":
+		m.testPeerCrash(t, k, file, names)
+	case noCrash:
+		t.Logf("crash does not look at %s: %s", m.Machine, who.crash)
+	default:
+		if f == vmlab.ELFPaging { // one says it for all
+			m.testRefusal(t, who, file)
+		}
+		// It opens the image all the same where no more than symbols and the log are asked for.
+		text, err := m.crash(t, file, "", names, "--kaslr=auto", "--minimal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours = nil
+		ours.forCrash(t, k, names)
+		ours.compare(t, "crash --minimal", crashAnswers(text))
+	}
 }
 
 // drgn gives a Python that has it.
@@ -91,17 +147,20 @@ func uniqueNames(t *testing.T, k *kernel.Kernel, n int) (all []string) {
 			t.Fatal(err)
 		}
 		// Values of per-CPU symbols are distances, and both peers make addresses of them;
-		// names that have a dot are of what compilers made.
-		if count[s.Name]++; s.Module != "" || s.Addr < 1<<63 || strings.ContainsAny(s.Name, ".$") {
-			count[s.Name] += 2
+		// names that have a dot are of what compilers made, and crash leaves that part off.
+		name, _, made := strings.Cut(s.Name, ".")
+		if count[name]++; made || s.Module != "" || s.Addr < 1<<63 || strings.Contains(name, "$") {
+			count[name] += 2
 		}
 	}
 	maps.DeleteFunc(count, func(_ string, n int) bool { return n > 1 })
 	names := slices.Sorted(maps.Keys(count))
-	for i := 0; i < len(names); i += max(1, len(names)/n) {
-		all = append(all, names[i])
+	for i, name := range names { // a kernel may have no symbols of its data
+		if i%max(1, len(names)/n) == 0 || name == "init_task" || name == "vfs_read" || name == "linux_banner" {
+			all = append(all, name)
+		}
 	}
-	return append(all, "init_task", "vfs_read", "linux_banner")
+	return all
 }
 
 // answers are lines as testdata/kernel.py prints them.
@@ -224,15 +283,8 @@ func (a answers) compare(t *testing.T, peer string, theirs []string) {
 // testPeerCrash compares with crash. Debian's is older than the images: its ps finds the
 // tasks that ran alone, and it has no mappings, since it does not know maple trees. The
 // tasks are those of its command list.
-func (m *moment) testPeerCrash(t *testing.T, k *kernel.Kernel, f vmlab.Format, names []string) {
-	need(t, "crash")
-	var in strings.Builder
-	in.WriteString("list -h init_task task_struct.tasks -s task_struct.pid,tgid,comm\nstruct task_struct -o\nmod\n")
-	for _, name := range names {
-		in.WriteString("sym " + name + "\n")
-	}
-	in.WriteString("log\nquit\n")
-	text, err := output(t, in.String(), "crash", "-s", m.Debug(), m.Dump(f))
+func (m *moment) testPeerCrash(t *testing.T, k *kernel.Kernel, file string, names []string) {
+	text, err := m.crash(t, file, "list -h init_task task_struct.tasks -s task_struct.pid,tgid,comm\nstruct task_struct -o\nmod\n", names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,9 +301,38 @@ func (m *moment) testPeerCrash(t *testing.T, k *kernel.Kernel, f vmlab.Format, n
 			ours.add("module %s %x %d", mod.Name, uint64(mod.Base), mod.Size)
 		}
 	}
+	ours.forCrash(t, k, names)
+	ours.compare(t, "crash", theirs)
+}
+
+// testRefusal wants crash not to open an image, and to say why.
+func (m *moment) testRefusal(t *testing.T, who peer, file string) {
+	_, err := m.crash(t, file, "", nil, "--kaslr=auto")
+	switch {
+	case err == nil:
+		t.Errorf("crash opens %s: it can be compared as that of other kernels is", m.Machine)
+	case !strings.Contains(err.Error(), who.crash):
+		t.Errorf("crash refuses %s, but by %v", m.Machine, err)
+	default:
+		t.Logf("crash refuses %s: %s", m.Machine, who.crash)
+	}
+}
+
+// crash runs it on an image, with commands of our own, for the names and for the log.
+func (m *moment) crash(t *testing.T, file, commands string, names []string, options ...string) (string, error) {
+	t.Helper()
+	need(t, "crash")
+	for _, name := range names {
+		commands += "sym " + name + "\n"
+	}
+	return output(t, commands+"log\nquit\n", "crash", append(options, "-s", m.Debug(), file)...)
+}
+
+// forCrash adds the symbols and the log as crash prints them.
+func (a *answers) forCrash(t *testing.T, k *kernel.Kernel, names []string) {
 	for _, name := range names {
 		if all, err := k.Symbol(t.Context(), name); err == nil && len(all) == 1 {
-			ours.add("symbol %s %x", name, uint64(all[0].Addr))
+			a.add("symbol %s %x", name, uint64(all[0].Addr))
 		}
 	}
 	var log []byte
@@ -260,10 +341,9 @@ func (m *moment) testPeerCrash(t *testing.T, k *kernel.Kernel, f vmlab.Format, n
 	}
 	for line := range strings.Lines(string(log)) {
 		if strings.HasPrefix(line, "[") { // of records of more lines the first one
-			ours.add("log %s", strings.TrimRight(line, "\n"))
+			a.add("log %s", strings.TrimRight(line, "\n"))
 		}
 	}
-	ours.compare(t, "crash", theirs)
 }
 
 // offsets adds where the members of struct task_struct are that others name, also those in

@@ -45,8 +45,11 @@ for member in prog.type("struct task_struct").members:
 for name in sys.stdin.read().split():
     print("symbol", name, hex(prog.symbol(name).address))
 for module in list_for_each_entry("struct module", prog["modules"].address_of_(), "list"):
-    core, init = module.core_layout, module.init_layout  # before Linux 6.4
-    print("module", module.name.string_().decode(), hex(core.base.value_()), (core.size + init.size).value_())
+    try:
+        parts = list(module.mem)
+    except AttributeError:  # before Linux 6.4
+        parts = [module.core_layout, module.init_layout]
+    print("module", module.name.string_().decode(), hex(parts[0].base.value_()), sum(p.size.value_() for p in parts))
 for record in get_printk_records(prog):
     print("log", record.seq, record.level, record.timestamp // 1000, record.text.hex())
 
