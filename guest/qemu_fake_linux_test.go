@@ -4,12 +4,12 @@ package guest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -314,11 +314,15 @@ type self struct {
 func newSelf(blocks ...block) *self {
 	s := &self{}
 	for _, b := range blocks {
-		s.regions = append(s.regions, b.region)
+		s.add(b.region)
 	}
-	slices.SortFunc(s.regions, func(a, b remora.Region) int { return bytes.Compare([]byte(a.Start.String()), []byte(b.Start.String())) })
 	s.memory = remora.New(s)
 	return s
+}
+
+func (s *self) add(r remora.Region) {
+	s.regions = append(s.regions, r)
+	slices.SortFunc(s.regions, func(a, b remora.Region) int { return cmp.Compare(a.Start, b.Start) })
 }
 
 func (s *self) Memory() *remora.Memory { return s.memory }
@@ -439,5 +443,3 @@ func pattern(n int, seed byte) []byte {
 	}
 	return b
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

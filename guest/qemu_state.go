@@ -128,8 +128,8 @@ func registerName(s string) string {
 	if len(s) == 3 && s[0] == 'x' && s[1] == '0' { // x00
 		return "x" + s[2:]
 	}
-	if base, ok := strings.CutSuffix(s, "/"); ok {
-		return base
+	if _, name, ok := strings.Cut(s, "/"); ok { // x2/sp
+		return name
 	}
 	return s
 }
