@@ -27,6 +27,11 @@ type Hints struct {
 	VMLinux   string // an ELF file
 	SystemMap string
 	Kallsyms  string // the text of /proc/kallsyms
+
+	// BTF is a file of the kernel's types, as /sys/kernel/btf/vmlinux is of the one that
+	// runs: for a kernel in whose memory they are not found. It is believed to be of this
+	// kernel.
+	BTF string
 }
 
 // CPU is a processor: its registers by the names that gdb uses, and "cr0" to "cr4".

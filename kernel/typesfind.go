@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/btf"
@@ -25,6 +26,15 @@ func (k *Kernel) findTypes(ctx context.Context) (*Types, error) {
 		of, why := k.typesOfFile(ctx, path)
 		if why == nil {
 			return of, nil
+		}
+		err = fmt.Errorf("%w; %w", err, why)
+	}
+	if path := k.hints.BTF; path != "" {
+		b, why := os.ReadFile(path)
+		if why == nil {
+			if t, why = k.typesOf(ctx, path, b); why == nil {
+				return t, nil
+			}
 		}
 		err = fmt.Errorf("%w; %w", err, why)
 	}
@@ -66,6 +76,11 @@ func (k *Kernel) typesOfFile(ctx context.Context, path string) (*Types, error) {
 	if b == nil {
 		return nil, fmt.Errorf("%s has no section .BTF: %w", path, errors.ErrUnsupported)
 	}
+	return k.typesOf(ctx, path, b)
+}
+
+// typesOf gives the types in the BTF of a file.
+func (k *Kernel) typesOf(ctx context.Context, path string, b []byte) (*Types, error) {
 	data, err := btf.Open(ctx, path, uint64(len(b)), func(_ context.Context, p []byte, off uint32) error {
 		copy(p, b[off:])
 		return nil

@@ -45,11 +45,15 @@ type machine struct {
 func imageMachine(img *vmcore.Image, name string, given *kernel.VMCoreInfo, o *Options) *machine {
 	m := img.Meta()
 	h := o.hints(m.Machine, given)
+	from := "the image"
+	if m.Format == vmcore.Kcore {
+		from = "/proc/kcore"
+	}
 	if given == nil && m.VMCoreInfo != nil {
-		h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(m.VMCoreInfo), "the image"
+		h.VMCoreInfo, h.InfoFrom = kernel.ParseVMCoreInfo(m.VMCoreInfo), from
 	}
 	if m.HasBase {
-		h.PhysBase = append(h.PhysBase, kernel.Value{N: m.PhysBase, From: "the image"})
+		h.PhysBase = append(h.PhysBase, kernel.Value{N: m.PhysBase, From: from})
 	}
 	for _, c := range m.CPUs {
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: fmt.Sprintf("CPU %d", c.Index), Index: c.Index, Regs: c.Regs})

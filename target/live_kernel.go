@@ -31,6 +31,11 @@ func openLive(ctx context.Context, spec string, o *Options) (remora.Target, erro
 	if err != nil {
 		return nil, err
 	}
-	t, err := imageMachine(img, liveName, given, o).view(ctx, view, o)
-	return t, err
+	m := imageMachine(img, liveName, given, o)
+	m.hints.BTF = "/sys/kernel/btf/vmlinux"
+	t, err := m.view(ctx, view, o)
+	if err != nil || !process || !o.Write {
+		return t, err
+	}
+	return writeThroughProc(t.(*Process), o)
 }

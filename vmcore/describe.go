@@ -48,7 +48,11 @@ func (m *Image) Describe(ctx context.Context) ([]remora.Fact, error) {
 		}
 	}
 	t := &m.meta
-	add("kind", "kernel image (physical memory)")
+	kind := "kernel image (physical memory)"
+	if m.info.Live {
+		kind = "physical memory of the running system"
+	}
+	add("kind", kind)
 	for _, p := range t.Parts {
 		add("file", p.text())
 	}
@@ -82,7 +86,10 @@ func (m *Image) Describe(ctx context.Context) ([]remora.Fact, error) {
 }
 
 func (p *Part) text() string {
-	text := fmt.Sprintf("%s, %d bytes", p.File, p.Size)
+	text := p.File
+	if p.Size > 0 {
+		text += fmt.Sprintf(", %d bytes", p.Size)
+	}
 	if p.Flat {
 		text += ", flattened"
 	}
@@ -175,7 +182,11 @@ func (m *Image) amounts(ctx context.Context, add func(key, value string)) error 
 			add(key, strconv.FormatUint(n, 10)+" bytes")
 		}
 	}
-	amount("saved", saved)
+	if m.info.Live {
+		amount("memory", saved)
+	} else {
+		amount("saved", saved)
+	}
 	amount("not saved", left)
 	amount("lost", lost)
 	return nil

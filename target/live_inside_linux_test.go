@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package target_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/target"
+)
+
+// testInside is what runs in a guest.
+func testInside(t *testing.T) {
+	t.Run("kinds of memory", testLiveKinds)
+	t.Run("gone", testLiveGone)
+	t.Run("churn", testLiveChurn)
+	t.Run("written through proc", testLiveWrite)
+	t.Run("modules", testLiveModules)
+	t.Run("moving", testLiveMoving)
+}
+
+// openInside opens a target in the guest.
+func openInside(t *testing.T, spec string, o *target.Options) remora.Target {
+	t.Helper()
+	x, err := target.Open(t.Context(), spec, o)
+	if err != nil {
+		t.Fatalf("%s: %v", spec, err)
+	}
+	t.Cleanup(func() {
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return x
+}
+
+func startSpecimen(t *testing.T) *specimen.Specimen {
+	t.Helper()
+	s, err := specimen.Start(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// testLiveKinds holds each kind of memory, read through the kernel's page tables, against
+// what the process itself has there, and against what reading it as a live process gives.
+func testLiveKinds(t *testing.T) {
+	s := startSpecimen(t)
+	type piece struct {
+		kind specimen.Kind
+		r    remora.Range
+	}
+	var all []piece
+	for kind := specimen.Touched; kind <= specimen.FileEnd; kind++ {
+		if kind == specimen.Missing {
+			continue
+		}
+		r, err := s.Map(kind, 4)
+		if err != nil {
+			t.Logf("%v: %v", kind, err)
+			continue
+		}
+		all = append(all, piece{kind, r})
+	}
+	k := openInside(t, fmt.Sprintf("kernel@%d", s.Pid()), nil)
+	p := openInside(t, fmt.Sprintf("pid:%d", s.Pid()), nil)
+	for _, x := range all { // the kernel's tables first: to read as a process does brings pages in
+		got, gotErr := readRange(t.Context(), k.Memory(), x.r)
+		want, wantErr := readRange(t.Context(), p.Memory(), x.r)
+		t.Logf("%-14v kernel@PID %5d bytes, %v; pid:PID %5d bytes, %v", x.kind, len(got), gotErr, len(want), wantErr)
+		switch x.kind {
+		case specimen.NoAccess, specimen.Reserved, specimen.WriteOnly, specimen.ExecOnly: // no protection in the tables stops a read there
+			if contents := s.Contents(x.kind, x.r); contents != nil && !bytes.Equal(got, contents) {
+				t.Errorf("%v: not what was written there", x.kind)
+			}
+		case specimen.PagedOut, specimen.UnreadFile: // what is not in memory is brought in for a process, and only for it
+			if !bytes.HasPrefix(want, got) || len(got) < len(want) && !errors.Is(gotErr, remora.ErrNotPresent) {
+				t.Errorf("%v: %d bytes of kernel@PID are others, or end for another reason", x.kind, len(got))
+			}
+		case specimen.Secret: // it is not in the direct map either
+		default:
+			if !bytes.Equal(got, want) || (gotErr == nil) != (wantErr == nil) {
+				t.Errorf("%v: kernel@PID gives %d bytes (%v), pid:PID %d (%v)", x.kind, len(got), gotErr, len(want), wantErr)
+			}
+		}
+	}
+}
+
+func readRange(ctx context.Context, m *remora.Memory, r remora.Range) ([]byte, error) {
+	b := make([]byte, r.Size)
+	n, err := m.ReadAt(ctx, b, r.Start)
+	return b[:n], err
+}
+
+// testLiveGone has a process end, and begin another program, while it is open.
+func testLiveGone(t *testing.T) {
+	for name, end := range map[string]func(*specimen.Specimen) error{"exit": (*specimen.Specimen).Kill, "execve": (*specimen.Specimen).Exec} {
+		s := startSpecimen(t)
+		r, err := s.Map(specimen.Touched, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := openInside(t, fmt.Sprintf("kernel@%d", s.Pid()), nil)
+		if b, err := readRange(t.Context(), k.Memory(), r); err != nil || !bytes.Equal(b, s.Contents(specimen.Touched, r)) {
+			t.Errorf("%s: before it: %d bytes, %v", name, len(b), err)
+		}
+		if err := end(s); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := readRange(t.Context(), k.Memory(), r); !errors.Is(err, remora.ErrGone) || len(b) != 0 {
+			t.Errorf("%s: after it: %d bytes, %v", name, len(b), err)
+		}
+		m, _ := remora.As[remora.Mapper](k)
+		for _, err := range m.Regions(t.Context()) {
+			if !errors.Is(err, remora.ErrGone) {
+				t.Errorf("%s: its mappings: %v", name, err)
+			}
+		}
+	}
+}
+
+// testLiveChurn lists processes while others come and go.
+func testLiveChurn(t *testing.T) {
+	k := openInside(t, "kernel", nil).(*target.Kernel)
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if p, err := os.StartProcess("/bin/remora", []string{"remora", "--bad"}, &os.ProcAttr{}); err == nil {
+				p.Wait()
+			}
+		}
+	}()
+	for range 40 {
+		pids := map[int]bool{}
+		for task, err := range k.Tasks(t.Context()) {
+			if err != nil {
+				t.Errorf("tasks: %v", err)
+				continue
+			}
+			pids[task.PID] = true
+			for _, err := range k.Threads(t.Context(), task) {
+				if err != nil {
+					t.Errorf("threads: %v", err)
+				}
+			}
+		}
+		if !pids[1] || !pids[2] || !pids[os.Getpid()] {
+			t.Errorf("of %d processes 1, 2 or this one are missing", len(pids))
+		}
+	}
+	close(stop)
+	<-done
+}
+
+// testLiveWrite writes a process, and is refused the kernel.
+func testLiveWrite(t *testing.T) {
+	s := startSpecimen(t)
+	r, err := s.Map(specimen.Touched, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := openInside(t, fmt.Sprintf("kernel@%d", s.Pid()), &target.Options{Write: true})
+	if _, err := k.Memory().WriteAt(t.Context(), []byte("remora"), r.Start+100); err != nil {
+		t.Error(err)
+	}
+	b := make([]byte, 6)
+	if err := s.Peek(b, r.Start+100); err != nil || string(b) != "remora" {
+		t.Errorf("the process sees %q, %v", b, err)
+	}
+	_, err = target.Open(t.Context(), "kernel", &target.Options{Write: true})
+	refused, ok := errors.AsType[*remora.AccessError](err)
+	if !ok || !errors.Is(err, fs.ErrPermission) || !strings.Contains(refused.Reason, "CONFIG_STRICT_DEVMEM") {
+		t.Errorf("writing the kernel: %v", err)
+	}
+}
+
+// testLiveModules has a module go while the kernel is open.
+func testLiveModules(t *testing.T) {
+	k := openInside(t, "kernel", nil).(*target.Kernel)
+	var name string
+	for m, err := range k.Modules(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Refs == 0 && m.Name == "qemu_fw_cfg" {
+			name = m.Name
+		}
+	}
+	if name == "" {
+		t.Fatal("no module that can go")
+	}
+	const symbol = "fw_cfg_sysfs_probe"
+	if found, err := k.Symbol(t.Context(), symbol); err != nil || len(found) != 1 || found[0].Module != name {
+		t.Errorf("%s: %v, %v", symbol, found, err)
+	}
+	if err := unix.DeleteModule(name, unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := k.Symbol(t.Context(), symbol); err != nil || len(found) != 0 {
+		t.Errorf("%s of a module that has gone: %v, %v", symbol, found, err)
+	}
+}
+
+// testLiveMoving reads pages that the kernel moves about: every reading is right.
+func testLiveMoving(t *testing.T) {
+	s := startSpecimen(t)
+	r, err := s.Map(specimen.Touched, 256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := s.Contents(specimen.Touched, r)
+	k := openInside(t, fmt.Sprintf("kernel@%d", s.Pid()), nil)
+	for i := range 100 {
+		if err := os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0); err != nil {
+			t.Logf("no compaction: %v", err)
+		}
+		if b, err := readRange(t.Context(), k.Memory(), r); err != nil || !bytes.Equal(b, want) {
+			t.Fatalf("reading %d: %d bytes, %v", i, len(b), err)
+		}
+	}
+}
