@@ -157,7 +157,7 @@ func (w *diffWitness) beyond(p *diffPiece, page int) bool {
 // untouched: what no page is there for holds what it held at first, in the model too.
 func (w *diffWitness) untouched(page int) error {
 	p := &w.lay.pieces[w.lay.owner[page]]
-	if k := diffKinds[p.kind]; k.Fault != 0 || k.File {
+	if k := diffKinds[p.kind]; k.Fault != 0 || k.File || k.Kind == specimen.PagedOut {
 		return nil
 	}
 	w.grow(1)

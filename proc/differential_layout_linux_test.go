@@ -3,6 +3,7 @@
 package proc
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -80,11 +81,15 @@ func diffPieces(rnd *rand.Rand, shape int, lacking map[int]bool) []diffPiece {
 	add := func(kind, pages int) {
 		out = append(out, diffPiece{kind: kind, Range: remora.Range{Size: uint64(pages)}})
 	}
+	pool := difftest.Number(specimen.HugeTLB)
+	if !lacking[pool] && (shape != diffSome || rnd.IntN(8) == 0) {
+		add(pool, diffKinds[pool].Pages())
+	}
 	if rnd.IntN(16) == 0 {
 		add(difftest.Number(specimen.Huge), 512+rnd.IntN(80))
 	}
 	for i, kind := range kinds {
-		if lacking[kind] {
+		if lacking[kind] || kind == pool {
 			continue
 		}
 		pages := 1 + rnd.IntN(4)
@@ -226,10 +231,17 @@ func (l *diffLayout) remap(p *diffPiece) error {
 	return l.model.Map(p.Range, o)
 }
 
-// dropSome takes the pages of one piece away, in the child and in the model.
+// dropSome takes the pages of one piece away, in the child and in the model, or to swap
+// space, where they keep what they hold.
 func (l *diffLayout) dropSome(rnd *rand.Rand, s *specimen.Specimen) error {
 	p := &l.pieces[rnd.IntN(len(l.pieces))]
 	k := diffKinds[p.kind]
+	if k.Kind == specimen.PagedOut {
+		for i := range p.Size / l.page {
+			l.synced[uint64(p.Start-l.Start)/l.page+i] = false
+		}
+		return errors.Join(s.PageOut(p.Range), l.model.Evict(p.Range))
+	}
 	if !k.Drop {
 		return nil
 	}

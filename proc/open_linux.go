@@ -134,9 +134,13 @@ func (p *Process) holdSurvivor() error {
 		if st, err := readStatus(tid); err != nil || st.Tgid != p.tgid || ended(st) {
 			continue
 		}
-		if fd, errno := linux.PidfdOpen(tid, linux.PidfdThread); errno == 0 {
+		switch fd, errno := linux.PidfdOpen(tid, linux.PidfdThread); errno {
+		case linux.OK:
 			linux.Close(p.pidfd)
 			p.pidfd, p.call = fd, tid
+			return nil
+		case linux.EINVAL: // before Linux 6.9 the process is what can be held
+			p.call = tid
 			return nil
 		}
 	}

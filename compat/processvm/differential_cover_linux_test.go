@@ -11,6 +11,7 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/sys/linux"
 )
 
 // diffTable counts cells.
@@ -55,6 +56,7 @@ type diffCover struct {
 	memory, stages, counts, lengths, places, pids, flags, ends *diffTable
 
 	calls, layouts, overlaps, astray int
+	refused                          int // EPERM
 	moved                            uint64
 }
 
@@ -62,6 +64,7 @@ type diffCover struct {
 const (
 	diffNewZeros = diffRows + iota // anonymous memory that was never touched
 	diffNewFile                    // a page of a file that is not in the page table
+	diffSwapped                    // in swap space
 	diffMemoryRows
 )
 
@@ -102,18 +105,18 @@ const (
 )
 
 // newDiffCover gives empty tables. Rows of memory that are lacking need not be covered.
-func newDiffCover(lacking map[int]bool, kernel, executeOnly bool) *diffCover {
+func newDiffCover(lacking map[int]bool, kernel bool, o *Options) *diffCover {
 	c := &diffCover{}
 	var rows []string
 	for row := range diffRows {
 		rows = append(rows, diffRowName(row))
 	}
-	rows = append(rows, "never touched, zeros", "never touched, file")
+	rows = append(rows, "never touched, zeros", "never touched, file", "in swap space")
 	c.memory = newTable("memory", rows, diffMemory, func(row, col int) bool {
-		return !lacking[row] && diffMemoryCan(row, col, executeOnly)
+		return !lacking[row] && diffMemoryCan(row, col, o.ExecuteOnly)
 	})
 	c.stages = newTable("decides, and hides", diffStageNames[:], append([]string{"alone"}, diffStageNames[:]...), func(row, col int) bool {
-		return col == 0 || col-1 > row && diffHides(row, col-1)
+		return col == 0 || col-1 > row && diffHides(row, col-1, o.ArrayFirst)
 	})
 	c.counts = newTable("counts", diffCountRows[:], diffSides, nil)
 	c.lengths = newTable("lengths", diffLengthRows[:], diffSides, nil)
@@ -142,7 +145,7 @@ func diffMemoryCan(row, col int, executeOnly bool) bool {
 		view = diffOwn
 	}
 	switch row {
-	case diffNewZeros, diffNewFile:
+	case diffNewZeros, diffNewFile, diffSwapped:
 		return !stops
 	case diffVdso:
 		return stops == store
@@ -163,9 +166,11 @@ func diffMemoryCan(row, col int, executeOnly bool) bool {
 	return stops != diffAllows(k, view, store, executeOnly)
 }
 
-// diffHides says whether two stages can both be wrong.
-func diffHides(stage, hidden int) bool {
+// diffHides says whether two stages can both be wrong, and the first decide.
+func diffHides(stage, hidden int, arrayFirst bool) bool {
 	switch [2]int{stage, hidden} {
+	case [2]int{diffLocalLength, diffLocalArray}, [2]int{diffRemoteLength, diffRemoteArray}:
+		return !arrayFirst
 	case [2]int{diffLocalLength, diffLocalZero}, [2]int{diffRemoteLength, diffRemoteZero}, // a length is no 0
 		[2]int{diffLocalZero, diffTransfer}, [2]int{diffRemoteZero, diffTransfer}: // nothing to transfer
 		return false
@@ -178,6 +183,7 @@ func (c *diffCover) count(g *diffGen) {
 	v := &g.c
 	c.calls++
 	c.moved += v.moved
+	c.refused += diffBit(linux.Errno(v.errno) == linux.EPERM)
 	w := diffBit(v.Write)
 	for which := range 2 {
 		for _, e := range v.vec[which] {
@@ -343,6 +349,8 @@ func (s *diffSide) fresh(a remora.Addr) int {
 		return diffNewZeros
 	case k.File && k.Drop:
 		return diffNewFile
+	case k.Kind == specimen.PagedOut:
+		return diffSwapped
 	}
 	return -1
 }
@@ -359,6 +367,7 @@ func (c *diffCover) merge(o *diffCover) {
 		}
 	}
 	c.calls += o.calls
+	c.refused += o.refused
 	c.layouts += o.layouts
 	c.overlaps += o.overlaps
 	c.astray += o.astray
@@ -371,7 +380,7 @@ func (c *diffCover) print() (text string, missing []string) {
 	for _, t := range c.tables() {
 		t.print(&b, &missing)
 	}
-	fmt.Fprintf(&b, "%d calls over %d layouts on each side, %d bytes moved\n", c.calls, c.layouts, c.moved)
+	fmt.Fprintf(&b, "%d calls over %d layouts on each side, %d bytes moved, %d calls not permitted\n", c.calls, c.layouts, c.moved, c.refused)
 	fmt.Fprintf(&b, "not made: %d whose source and destination overlap, %d that might reach the programs themselves\n", c.overlaps, c.astray)
 	return b.String(), missing
 }

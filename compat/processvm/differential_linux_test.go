@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/access"
 	"github.com/remora-go/remora/internal/difftest"
 	"github.com/remora-go/remora/internal/specimen"
 	"github.com/remora-go/remora/internal/specimen/specimentest"
@@ -28,6 +29,10 @@ import (
 // its target's. Counts, error numbers and every byte of both must come out the same.
 // REMORA_CALLS says how many calls. See difftest for what else may be said.
 //
+// With REMORA_YAMA, kernel.yama.ptrace_scope gets that value once the test has hold of all
+// processes, and the engine decides from what /proc says of them who may: root, and a
+// user who has the same ids as one of two targets.
+//
 // It is for one architecture, as the size of registers matters, and what the
 // processor lets a process do to its own memory.
 
@@ -38,11 +43,20 @@ func TestDifferential(t *testing.T) {
 		testneed.Lacks(t, "/proc/PID/mem heeds protections on this kernel: nothing else can look at such memory")
 	}
 	run := difftest.Begin(t, "REMORA_CALLS", diffCalls)
+	scope, judged := os.LookupEnv("REMORA_YAMA")
 	var workers [difftest.Workers]*diffWorker
 	var work []func(int, int) error
 	for i := range workers {
-		workers[i] = newDiffWorker(t, run.Seed)
+		workers[i] = newDiffWorker(t, run.Seed, judged && i > 0)
 		work = append(work, workers[i].layout)
+	}
+	if judged {
+		if err := os.WriteFile("/proc/sys/kernel/yama/ptrace_scope", []byte(scope), 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range workers {
+			w.subjects(t)
+		}
 	}
 	run.Layouts(t, work...)
 	all := workers[0].newCover()
@@ -50,6 +64,12 @@ func TestDifferential(t *testing.T) {
 		all.merge(w.cover)
 	}
 	text, missing := all.print()
+	if judged { // what is refused is not moved
+		missing = nil
+		if all.refused == 0 || all.moved == 0 {
+			t.Errorf("%d calls were refused, %d bytes moved", all.refused, all.moved)
+		}
+	}
 	run.Covered(t, text, missing)
 }
 
@@ -66,9 +86,15 @@ type diffWorker struct {
 	cover   *diffCover
 }
 
-func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
+// newDiffWorker starts the processes: as this one, or as users without capabilities.
+func newDiffWorker(t *testing.T, seed uint64, users bool) *diffWorker {
+	var as [3]*specimen.Identity
+	if users {
+		one, other := specimen.Identity{UID: 1000, GID: 1000}, specimen.Identity{UID: 1001, GID: 1001}
+		as = [3]*specimen.Identity{&one, &one, &other}
+	}
 	w := &diffWorker{seed: seed, sys: NewSystem(nil)}
-	w.caller = newDiffSide(t, seed, false)
+	w.caller = newDiffSide(t, &specimen.Options{Seed: seed, As: as[0]}, false)
 	w.caller.caller = true
 	w.lacking = difftest.Lacking(t, w.caller.child)
 	limit := diffLimit(t)
@@ -77,7 +103,7 @@ func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
 	w.caller.limit, w.caller.executeOnly = limit, w.sys.opt.ExecuteOnly
 	tid := diffThread(t, w.caller.child)
 	for i := range w.targets {
-		w.targets[i] = newDiffSide(t, seed+uint64(i)+1, i == 1)
+		w.targets[i] = newDiffSide(t, &specimen.Options{Seed: seed + uint64(i) + 1, As: as[1+i]}, i == 1)
 		w.targets[i].limit, w.targets[i].executeOnly = limit, w.sys.opt.ExecuteOnly
 		w.tids[i] = diffThread(t, w.targets[i].child)
 	}
@@ -95,6 +121,7 @@ func newDiffWorker(t *testing.T, seed uint64) *diffWorker {
 
 func (w *diffWorker) newCover() *diffCover {
 	lacking := maps.Clone(w.lacking)
+	lacking[diffSwapped] = lacking[difftest.Number(specimen.PagedOut)]
 	for _, s := range []*diffSide{w.caller, w.targets[0], w.targets[1]} {
 		lacking[diffVdso] = lacking[diffVdso] || len(s.vdso) == 0
 		lacking[diffVvar] = lacking[diffVvar] || len(s.vvar) == 0
@@ -102,13 +129,26 @@ func (w *diffWorker) newCover() *diffCover {
 			lacking[diffTop] = lacking[diffTop] || r.Last() >= s.limit-2*diffPage && r.Start < s.limit
 		}
 	}
-	return newDiffCover(lacking, w.gen.ids.kernel != 0, w.sys.opt.ExecuteOnly)
+	return newDiffCover(lacking, w.gen.ids.kernel != 0, &w.sys.opt)
+}
+
+// subjects has the engine decide who may.
+func (w *diffWorker) subjects(t *testing.T) {
+	root := os.DirFS("/proc")
+	w.sys.opt.Facts = access.GatherFacts(root)
+	for _, s := range []*diffSide{w.caller, w.targets[0], w.targets[1]} {
+		subject, err := access.Gather(root, s.task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.subject = &subject
+	}
 }
 
 // newDiffSide starts a process without a layout; if ended, its first thread ends.
-func newDiffSide(t *testing.T, seed uint64, ended bool) *diffSide {
+func newDiffSide(t *testing.T, o *specimen.Options, ended bool) *diffSide {
 	t.Helper()
-	s := &diffSide{child: specimentest.Start(t, &specimen.Options{Seed: seed}), ended: ended}
+	s := &diffSide{child: specimentest.Start(t, o), ended: ended}
 	s.task = s.child.Pid()
 	if ended {
 		s.task = diffThread(t, s.child)
@@ -247,7 +287,7 @@ func (w *diffWorker) layout(number, calls int) error {
 // processes fills the table of processes anew.
 func (w *diffWorker) processes() error {
 	g := &w.gen
-	w.self = &Process{PID: g.caller.task, Memory: g.caller.models[diffOwn].Memory()}
+	w.self = &Process{PID: g.caller.task, Memory: g.caller.models[diffOwn].Memory(), Subject: g.caller.subject}
 	all := []*Process{
 		{PID: g.caller.task, Threads: []int{g.ids.callerThread}, Memory: g.caller.models[diffSeen].Memory()},
 		{PID: g.ids.zombie},
@@ -255,7 +295,8 @@ func (w *diffWorker) processes() error {
 	if g.ids.kernel != 0 {
 		all = append(all, &Process{PID: g.ids.kernel})
 	}
-	target := &Process{PID: g.target.child.Pid(), Threads: []int{g.ids.targetThread}, Memory: g.target.models[diffSeen].Memory()}
+	target := &Process{PID: g.target.child.Pid(), Threads: []int{g.ids.targetThread}, Memory: g.target.models[diffSeen].Memory(),
+		Subject: g.target.subject}
 	if g.target.ended {
 		target.LeaderExited = true
 		target.Threads = append(target.Threads, g.target.task)

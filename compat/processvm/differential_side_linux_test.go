@@ -41,6 +41,7 @@ type diffSide struct {
 	code        map[remora.Addr][]byte // of vdso
 	limit       remora.Addr            // where the addresses of a program end
 	executeOnly bool                   // the processor keeps who may only execute from reading
+	subject     *Subject               // nil: everybody may
 	diffWitness
 }
 
@@ -65,12 +66,21 @@ func diffPieces(rnd *rand.Rand, shape int, caller bool, lacking map[int]bool) []
 	add := func(kind, pages int) {
 		out = append(out, diffPiece{kind: kind, Range: remora.Range{Size: uint64(pages)}})
 	}
-	if caller {
+	pool := difftest.Number(specimen.HugeTLB)
+	pages := diffKinds[pool].Pages()
+	with := !lacking[pool] && (shape == diffEvery || rnd.IntN(8) == 0)
+	switch {
+	case caller && with:
+		add(difftest.Number(specimen.Touched), pages)
+	case caller:
 		add(difftest.Number(specimen.Touched), diffDesk)
+	}
+	if with {
+		add(pool, pages)
 	}
 	for i, kind := range kinds {
 		k := &diffKinds[kind]
-		if lacking[kind] || caller && diffTargets(k) {
+		if lacking[kind] || kind == pool || caller && diffTargets(k) {
 			continue
 		}
 		pages := 1 + rnd.IntN(3)
@@ -329,19 +339,20 @@ func (s *diffSide) row(a remora.Addr) int {
 // diffMargin is how far beside a layout nothing is mapped, at least.
 const diffMargin = 256 * diffPage
 
-// dropSome takes the pages of one piece away, in the process and in the models.
+// dropSome takes the pages of one piece away, in the process and in the models, or to
+// swap space, where they keep what they hold.
 func (s *diffSide) dropSome(rnd *rand.Rand) error {
-	i := rnd.IntN(len(s.pieces))
-	for range s.pieces { // one that can be dropped
-		if diffKinds[s.pieces[i].kind].Drop {
-			break
+	first := rnd.IntN(len(s.pieces))
+	for i := range s.pieces { // one that can be dropped
+		p := &s.pieces[(first+i)%len(s.pieces)]
+		switch k := &diffKinds[p.kind]; {
+		case k.Kind == specimen.PagedOut:
+			return s.child.PageOut(p.Range)
+		case k.Drop:
+			return s.drop(p)
 		}
-		i = (i + 1) % len(s.pieces)
 	}
-	if !diffKinds[s.pieces[i].kind].Drop {
-		return nil
-	}
-	return s.drop(&s.pieces[i])
+	return nil
 }
 
 // dropCopies takes away the copies of all private aliases: they show their files again.

@@ -4,6 +4,7 @@ package difftest
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 
@@ -23,6 +24,7 @@ type Kind struct {
 	Fault  remora.Cause // whatever the protection: nobody else reaches it
 	Change bool         // made by mprotect(2) from what Kind is
 	Drop   bool         // its pages may be taken away (MADV_DONTNEED) at any time
+	Rare   bool         // a system that lacks nothing may be without
 }
 
 const (
@@ -32,9 +34,8 @@ const (
 	readWrite = read | write
 )
 
-// Kinds are the kinds that a layout is made of. Paged-out memory is not there, as there
-// may be no swap space; what is dropped from shared memory is not present in the same
-// way. Memory that waits for a userfaultfd is none of them.
+// Kinds are the kinds that a layout is made of. Memory that waits for a userfaultfd is
+// none of them. That of HugeTLB is at the start of a layout: see Pages.
 var Kinds = [...]Kind{
 	{Kind: specimen.Hole, Fault: remora.ErrUnmapped},
 	{Kind: specimen.Touched, Perm: readWrite},
@@ -47,6 +48,8 @@ var Kinds = [...]Kind{
 	{Kind: specimen.ExecOnly, Perm: exec},
 	{Kind: specimen.Locked, Perm: readWrite},
 	{Kind: specimen.Huge, Perm: readWrite},
+	{Kind: specimen.HugeTLB, Perm: readWrite, Rare: true},
+	{Kind: specimen.PagedOut, Perm: readWrite, Rare: true},
 	{Kind: specimen.Guard, Perm: readWrite, Fault: remora.ErrGuard},
 	{Kind: specimen.GrowsDown, Perm: readWrite},
 	{Kind: specimen.Secret, Perm: readWrite, Shared: true, Fault: remora.ErrFault},
@@ -74,13 +77,21 @@ func (k Kind) String() string {
 // CanAlias says whether an alias may follow.
 func (k *Kind) CanAlias() bool { return k.File && k.Shared && !k.Alias }
 
+// Pages is what the number of pages of a piece is to be a multiple of.
+func (k *Kind) Pages() int {
+	if k.Kind == specimen.HugeTLB {
+		return specimen.HugePage / os.Getpagesize()
+	}
+	return 1
+}
+
 // Number gives the first of Kinds that a specimen calls k.
 func Number(k specimen.Kind) int {
 	return slices.IndexFunc(Kinds[:], func(d Kind) bool { return d.Kind == k })
 }
 
 // Lacking finds the Kinds that this system does not offer, by number. There must be none
-// where everything is claimed to be there.
+// but rare ones where everything is claimed to be there.
 func Lacking(t testing.TB, s *specimen.Specimen) map[int]bool {
 	t.Helper()
 	lacking := map[int]bool{}
@@ -88,8 +99,8 @@ func Lacking(t testing.TB, s *specimen.Specimen) map[int]bool {
 		if k.Kind == specimen.Hole || k.Alias {
 			continue
 		}
-		switch _, err := s.Map(k.Kind, 1); {
-		case errors.Is(err, errors.ErrUnsupported) && !testneed.All():
+		switch _, err := s.Map(k.Kind, k.Pages()); {
+		case errors.Is(err, errors.ErrUnsupported) && (k.Rare || !testneed.All()):
 			t.Logf("no %v: %v", k, err)
 			lacking[i] = true
 		case err != nil:

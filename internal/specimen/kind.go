@@ -27,7 +27,8 @@ const (
 	Locked   // mlock(2)
 	Huge     // transparent huge pages asked for; begins on a multiple of 2 MiB
 	Guard    // guard pages (MADV_GUARD_INSTALL, Linux 6.13) that the map does not show
-	PagedOut // in swap space; unsupported where there is none
+	PagedOut // in swap space, until it is accessed; unsupported where there is none
+	HugeTLB  // pages of the pool of huge pages; of multiples of HugePage bytes, at such an address; unsupported where it is empty
 	GrowsDown
 	Missing // accesses wait for Resolve (userfaultfd); Peek, Poke and Sum must not touch it
 	Secret  // memfd_secret(2)
@@ -44,6 +45,9 @@ const (
 	PrivateAlias // the same, private
 )
 
+// HugePage is the size of a huge page, in bytes.
+const HugePage = 2 << 20
+
 // EndGap is how many bytes the file of a FileEnd is short of its first page. They are
 // zeros; the pages after the first are beyond the end of the file.
 const EndGap = 96
@@ -51,7 +55,7 @@ const EndGap = 96
 var kindNames = [...]string{
 	Hole: "hole", Touched: "touched", Untouched: "untouched", ZeroPage: "zero page", NoAccess: "no access",
 	Reserved: "reserved", ReadOnly: "read-only", WriteOnly: "write-only", ExecOnly: "execute-only", Locked: "locked",
-	Huge: "huge", Guard: "guard", PagedOut: "paged out", GrowsDown: "grows down", Missing: "missing", Secret: "secret",
+	Huge: "huge", Guard: "guard", PagedOut: "paged out", HugeTLB: "huge page of the pool", GrowsDown: "grows down", Missing: "missing", Secret: "secret",
 	Text: "text", PrivateFile: "private file", UnreadFile: "unread file", SharedFile: "shared file",
 	SharedReadOnly: "shared read-only file", SharedMemory: "shared memory", FileEnd: "end of file",
 	Alias: "alias", PrivateAlias: "private alias",

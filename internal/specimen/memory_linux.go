@@ -30,9 +30,6 @@ const base = 0x50000000 << (7 * (bits.UintSize / 64))
 // kernel leaves below a stack (stack_guard_gap: 256), and of a multiple of 2 MiB.
 const apart = 512
 
-// hugePage is the size of a transparent huge page, in bytes.
-const hugePage = 2 << 20
-
 func newMemory(seed uint64) *memory {
 	return &memory{seed: seed, page: uint64(os.Getpagesize()), next: base, fault: -1}
 }
@@ -85,7 +82,7 @@ func (m *memory) reserve(a, size uint64) (uint64, error) {
 	}
 	for range 100 {
 		a = m.next + apart*m.page
-		m.next = (a + size + hugePage - 1) &^ (hugePage - 1)
+		m.next = (a + size + HugePage - 1) &^ (HugePage - 1)
 		at, errno := linux.MapAt(a, size, linux.ProtNone, flags, -1, 0)
 		switch {
 		case errno == 0 && at == a:
@@ -119,7 +116,17 @@ func (m *memory) piece(k Kind, a, size uint64) error {
 	if k == GrowsDown {
 		flags |= linux.MapGrowsDown
 	}
-	if _, errno := linux.MapAt(a, size, linux.ProtRead|linux.ProtWrite, flags, -1, 0); errno != 0 {
+	if k == HugeTLB {
+		if (a|size)%HugePage != 0 {
+			return fail(k.String(), linux.EINVAL)
+		}
+		flags |= linux.MapHugeTLB
+	}
+	_, errno := linux.MapAt(a, size, linux.ProtRead|linux.ProtWrite, flags, -1, 0)
+	if errno == linux.ENOMEM && k == HugeTLB {
+		errno = linux.ENOTSUP
+	}
+	if errno != 0 {
 		return fail("mmap", errno)
 	}
 	advice := linux.AdviseNoHugePage
@@ -187,8 +194,8 @@ func (m *memory) pageOut(a, size uint64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer linux.Place(0)
-	for cpu := range mostCPUs {
-		if linux.Place(0, cpu) != nil {
+	for try := range 3 * mostCPUs { // a page that is being written is passed over
+		if linux.Place(0, try%mostCPUs) != nil {
 			continue // there is none of that number for us
 		}
 		if errno := linux.Advise(a, size, linux.AdvisePageOut); errno != 0 {
@@ -204,7 +211,7 @@ func (m *memory) pageOut(a, size uint64) error {
 // pagedOut says whether all pages are in swap space.
 func (m *memory) pagedOut(a, size uint64) (bool, linux.Errno) {
 	const swapped = 1 << 62 // Documentation/admin-guide/mm/pagemap.rst
-	fd, errno := linux.Open("/proc/self/pagemap", linux.RDONLY)
+	fd, errno := linux.Open("/proc/thread-self/pagemap", linux.RDONLY) // the first thread may have ended
 	if errno != 0 {
 		return false, errno
 	}

@@ -66,6 +66,8 @@ func (h *host) do(q *request) (reply, error) {
 		return reply{}, fail("mprotect", linux.ProtectAt(a, size, prot(remora.Perm(q.arg(2)))))
 	case verbDrop:
 		return reply{}, fail("madvise", linux.Advise(a, size, linux.AdviseDontNeed))
+	case verbPageOut:
+		return reply{}, h.memory.pageOut(a, size)
 	case verbPeek:
 		data := make([]byte, min(size, maxData))
 		return reply{data: data}, touch(func() { copy(data, linux.BytesAt(a, len(data))) })

@@ -167,6 +167,12 @@ func (s *Specimen) Drop(r remora.Range) error {
 	return err
 }
 
+// PageOut moves all pages of r to swap space. It is unsupported where that fails.
+func (s *Specimen) PageOut(r remora.Range) error {
+	_, err := s.ask(verbPageOut, nil, uint64(r.Start), r.Size)
+	return err
+}
+
 // Peek has the specimen load len(p) bytes at a. It is an error where the specimen
 // itself may not.
 func (s *Specimen) Peek(p []byte, a remora.Addr) error {

@@ -187,8 +187,37 @@ func TestPagedOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := present(t, s.Pid(), r); got[0] || got[1] {
-		t.Errorf("present: %v", got)
+	for range 3 {
+		if got := present(t, s.Pid(), r); got[0] || got[1] {
+			t.Errorf("present: %v", got)
+		}
+		if h, err := s.Sum(r); err != nil || h != sum(s.Contents(PagedOut, r)) {
+			t.Errorf("Sum: %x, %v", h, err)
+		}
+		if err := s.PageOut(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestHugeTLB(t *testing.T) {
+	s := start(t, nil)
+	if _, err := s.Map(HugeTLB, HugePage/os.Getpagesize()+1); err == nil {
+		t.Error("part of a huge page was mapped")
+	}
+	all, err := s.Layout(Piece{HugeTLB, 2 * HugePage / os.Getpagesize()}, Piece{Touched, 1})
+	if errors.Is(err, errors.ErrUnsupported) {
+		return // an empty pool: that it says so is what there is to test
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := all[0]
+	if got := maps(t, s.Pid(), r.Start); got != "rw-p" {
+		t.Errorf("the map says %q", got)
+	}
+	if h, err := s.Sum(r); err != nil || h != sum(s.Contents(HugeTLB, r)) {
+		t.Errorf("Sum: %x, %v", h, err)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	verbUnmap
 	verbProtect
 	verbDrop
+	verbPageOut
 	verbPeek
 	verbPoke
 	verbSum
@@ -35,7 +36,7 @@ const (
 	verbExit
 )
 
-var verbNames = [...]string{"map", "reset", "unmap", "protect", "drop", "peek", "poke", "sum", "call", "waiter",
+var verbNames = [...]string{"map", "reset", "unmap", "protect", "drop", "page out", "peek", "poke", "sum", "call", "waiter",
 	"resolve", "release", "set dumpable", "become", "exec", "thread", "end the first thread", "exit"}
 
 func (v verb) String() string { return verbNames[v] }

@@ -5,6 +5,7 @@
 package vmlab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/remora-go/remora/internal/vmlab/errand"
 )
@@ -45,6 +47,8 @@ type AgentOptions struct {
 	Tests     []string // packages whose tests are /bin/ and their last name and .test
 	Anonymous bool     // its memory is QEMU's own, and no file that others can map
 	Arguments []string // more for QEMU
+
+	Life time.Duration // how long it runs at most; 0 is long enough for a test of some minutes
 }
 
 // StartAgent boots a guest with an agent. It ends with the test. It skips the test, or
@@ -56,7 +60,7 @@ func StartAgent(t testing.TB, m Machine, o *AgentOptions) *Agent {
 	}
 	l := &Lab{Machine: m, t: t, program: "internal/vmlab/agent"}
 	l.prepare()
-	ctx, cancel := context.WithTimeout(context.Background(), bootTime)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(o.Life, bootTime))
 	t.Cleanup(cancel)
 	files, err := o.files(ctx, l.recipe.kernel.Arch)
 	if err != nil {

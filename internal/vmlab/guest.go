@@ -20,7 +20,8 @@ import (
 	"github.com/remora-go/remora/internal/sys/linux"
 )
 
-// bootTime bounds a guest's whole life. On a busy machine a boot takes a minute.
+// bootTime bounds a guest's whole life, if nothing else is said. On a busy machine a boot
+// takes a minute.
 const bootTime = 8 * time.Minute
 
 // guest is a virtual machine that runs.
@@ -40,7 +41,7 @@ type guest struct {
 // boot starts QEMU. log, which is closed at the end, gets what the console says. The
 // guest is killed when ctx ends, and when the process that started it does.
 func boot(ctx context.Context, arch string, args []string, ram, socketDir string, log *os.File) (*guest, error) {
-	ctx, end := context.WithTimeout(ctx, bootTime)
+	ctx, end := context.WithCancel(ctx)
 	g := &guest{arch: arch, ram: ram, dir: socketDir, said: make(chan string, 64), end: end, gone: make(chan struct{})}
 	g.cmd = exec.CommandContext(ctx, emulator(arch), args...)
 	g.cmd.SysProcAttr = linux.DiesWithParent()

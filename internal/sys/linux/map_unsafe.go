@@ -24,6 +24,7 @@ const (
 	MapFree      = unix.MAP_FIXED_NOREPLACE // EEXIST where something is there
 	MapNoReserve = unix.MAP_NORESERVE
 	MapGrowsDown = unix.MAP_GROWSDOWN
+	MapHugeTLB   = unix.MAP_HUGETLB // pages of the pool; ENOMEM where it has none
 
 	AdviseDontNeed     = unix.MADV_DONTNEED
 	AdviseHugePage     = unix.MADV_HUGEPAGE
