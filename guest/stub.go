@@ -210,6 +210,9 @@ func (s *Stub) askState(ctx context.Context) {
 	}
 }
 
+// Address is that of the stub.
+func (s *Stub) Address() string { return s.c.Peer() }
+
 // Kind is what is behind the stub.
 func (s *Stub) Kind() StubKind { return s.kind }
 

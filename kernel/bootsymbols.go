@@ -255,7 +255,7 @@ func (s shape) mappings(f *finder, tables *paging.Tables, pa remora.Addr) func(f
 // inImage looks for kallsyms in the image that tables map which were found by a register.
 func (f *finder) inImage(g *Found) {
 	tables := paging.NewTables(f.phys, g.Format, g.Root, f.use)
-	s := shape{elf.EM_X86_64, g.Format, 0, remora.Range{Start: x86Image, Size: x86ImageSize}}
+	s := f.imageShape(g)
 	first, image := s.firstPiece(f, tables)
 	if image.Empty() {
 		return

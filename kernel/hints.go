@@ -114,6 +114,9 @@ func (h *Hints) machine(info *VMCoreInfo) elf.Machine {
 		if _, ok := c.Regs["cr3"]; ok {
 			return elf.EM_X86_64
 		}
+		if _, ok := c.Regs["TTBR1_EL1"]; ok {
+			return elf.EM_AARCH64
+		}
 	}
 	return elf.EM_NONE
 }

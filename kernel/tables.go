@@ -138,12 +138,13 @@ func (f *finder) number(name string) (Value, bool) {
 	return Value{n, "NUMBER(" + name + ")"}, ok
 }
 
-// arm64 follows swapper_pg_dir.
+// arm64 follows swapper_pg_dir, or where that is not known TTBR1 of each processor.
 func (f *finder) arm64() {
 	va, name, ok := f.symbolRoots()
 	offset, known := f.number("kimage_voffset")
 	if !ok || !known {
 		f.no("SYMBOL(swapper_pg_dir) and NUMBER(kimage_voffset): %s", f.lacks())
+		f.arm64TTBR()
 		return
 	}
 	from := fmt.Sprintf("SYMBOL(%s) less NUMBER(kimage_voffset) %s", name, hex(offset.N))

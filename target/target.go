@@ -59,6 +59,10 @@ type Options struct {
 	NoMap    bool
 	Watchdog func(*guest.QEMU) (done func() error, err error)
 
+	// For gdb stubs: the QMP socket of the same guest, which knows whether it runs. Segments
+	// are where it has memory.
+	QMP string
+
 	// For processes in kernel images: copies of swap areas, each "FILE", or "N=FILE" with
 	// the number of the area. They must be of the same moment as the image.
 	Swap []string
@@ -125,6 +129,7 @@ var openers = [...]opener{
 	{"core:FILE", "an ELF core file of a process", openCore},
 	{"vmcore:FILE[,FILE...]", "a kernel image, of one file or of the parts of a split one; the memory of the kernel", openImage},
 	{"qemu:SOCKET, qemu:PID", "a guest of QEMU that runs, by its QMP socket or its process; the memory of its kernel", openQEMU},
+	{"gdb:HOST:PORT, gdb:SOCKET", "a gdb stub: of QEMU, whose guest stands as long as this is open; of gdbserver; of kgdb", openStub},
 	{"FILE", "a file whose format is found out", openFile},
 	{"IMAGE@PID", "a process in a kernel image or in a kernel that runs: behind each of those", openFile},
 	{"IMAGE@phys", "physical memory of a kernel image or of a machine that runs: behind each of those", openFile},

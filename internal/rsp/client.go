@@ -127,7 +127,7 @@ func (c *Client) open(ctx context.Context, wake bool) error {
 	err := c.line.write(ctx, []byte{'+'})
 	var answer []byte
 	if err == nil {
-		answer, err = c.Do(ctx, []byte(hello))
+		answer, err = c.greet(ctx)
 	}
 	if wake && Silent(err) {
 		// The answer may still come, with that to the interrupt.
@@ -171,6 +171,19 @@ func (c *Client) open(ctx context.Context, wake bool) error {
 	return nil
 }
 
+// greet asks what the stub has. One that stops its target for a new connection may tell
+// of that first.
+func (c *Client) greet(ctx context.Context) (answer []byte, err error) {
+	err = c.batch(ctx, 1, func(b []byte, _ int) []byte { return append(b, hello...) }, func(_ int, b []byte) error {
+		if len(b) >= 3 && (b[0] == 'S' || b[0] == 'T') && unhex(b[1])|unhex(b[2]) <= 15 {
+			return errGoOn
+		}
+		answer = append([]byte(nil), b...)
+		return nil
+	})
+	return answer, err
+}
+
 // woken awaits the stop that an interrupt makes, and asks once more.
 func (c *Client) woken(ctx context.Context) ([]byte, error) {
 	c.forget()
@@ -182,7 +195,7 @@ func (c *Client) woken(ctx context.Context) ([]byte, error) {
 		if m == markPacket {
 			_ = c.line.write(ctx, []byte{'+'})
 			if len(b) > 0 && (b[0] == 'S' || b[0] == 'T') {
-				return c.Do(ctx, []byte(hello))
+				return c.greet(ctx)
 			}
 			return append([]byte(nil), b...), nil
 		}

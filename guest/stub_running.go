@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"context"
+
+	"github.com/remora-go/remora/internal/qmp"
+)
+
+// Running asks QEMU whether its guest runs, by the QMP socket at a path.
+func Running(ctx context.Context, socket string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	c, err := qmp.Dial(ctx, socket, nil)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	var state struct{ Running bool }
+	err = c.Execute(ctx, "query-status", nil, &state)
+	return state.Running, err
+}
