@@ -86,14 +86,12 @@ func stubView(ctx context.Context, s *guest.Stub, view string, given *kernel.VMC
 		h.CPUs = append(h.CPUs, kernel.CPU{Name: c.Name, Index: i, Regs: c.Regs})
 	}
 	m := &machine{name: stubPrefix + s.Address(), hints: h}
-	if phys := (*guest.StubPhysical)(nil); len(o.Segments) > 0 {
-		phys = s.PhysicalAt(&guest.StubRAM{Ranges: slices.Clone(o.Segments), How: "what was given"})
-		m.phys, m.space = phys, phys
+	if len(o.Segments) > 0 {
+		m.phys = s.PhysicalAt(&guest.StubRAM{Ranges: slices.Clone(o.Segments), How: "what was given"})
 	} else {
-		phys = s.Physical(func(ctx context.Context, whole remora.Space) (*guest.StubRAM, error) {
+		m.phys = s.Physical(func(ctx context.Context, whole remora.Space) (*guest.StubRAM, error) {
 			return locate(ctx, s, whole, h)
 		})
-		m.phys, m.space = phys, phys
 	}
 	return m.view(ctx, view, o)
 }
