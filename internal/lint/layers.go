@@ -32,6 +32,7 @@ var layers = []layer{
 	{pkg: "internal/testimage", tests: "only", modules: "github.com/anchore/go-lzo github.com/klauspost/compress"},
 	{pkg: "internal/qmp", may: "internal/sys/*"},
 	{pkg: "internal/rsp"},
+	{pkg: "internal/rsp/rsptest", tests: "only"},
 	{pkg: "internal/sys/linux", modules: "golang.org/x/sys"},
 	{pkg: "internal/sys/windows", modules: "golang.org/x/sys"},
 	{pkg: "internal/sys/darwin", modules: "golang.org/x/sys"},

@@ -132,24 +132,47 @@ func (c *Client) reply(ctx context.Context) (*flight, []byte, error) {
 			if bad++; bad > maxBad {
 				return nil, nil, c.broken(c.awaited(), fmt.Errorf("%d packets in a row with wrong checksums", bad))
 			}
-			c.out = append(c.out, '-')
-			if err := c.send(ctx); err != nil {
+			if err := c.misheard(ctx); err != nil {
 				return nil, nil, err
 			}
 		case markPacket:
 			if c.acks { // it goes with the next request
 				c.out = append(c.out, '+')
 			}
-			if len(c.waiting) == 0 && len(c.unacked) > 0 { // an answer is an acknowledgement, too
-				c.waiting = append(c.waiting, c.unacked[0])
-				c.unacked = slices.Delete(c.unacked, 0, 1)
-			}
+			c.answered()
 			if len(c.waiting) == 0 {
 				continue // an answer to nothing
 			}
 			return c.waiting[0], b, nil
 		}
 	}
+}
+
+// answered takes an answer as an acknowledgement where there was none.
+func (c *Client) answered() {
+	if len(c.waiting) == 0 && len(c.unacked) > 0 {
+		c.waiting = append(c.waiting, c.unacked[0])
+		c.unacked = slices.Delete(c.unacked, 0, 1)
+	}
+}
+
+// misheard has an answer come again. The stub would send its last one, which with other
+// requests on the way is another one: then the request, a read, goes out once more.
+func (c *Client) misheard(ctx context.Context) error {
+	c.answered()
+	if len(c.waiting)+len(c.unacked) < 2 {
+		c.out = append(c.out, '-')
+		return c.send(ctx)
+	}
+	c.out = append(c.out, '+')
+	if len(c.waiting) == 0 {
+		return c.send(ctx)
+	}
+	f := c.waiting[0]
+	c.waiting = slices.Delete(c.waiting, 0, 1)
+	c.unacked = append(c.unacked, f)
+	c.out = append(c.out, f.frame...)
+	return c.send(ctx)
 }
 
 // again sends once more what the stub did not understand.

@@ -43,14 +43,30 @@ var errSilent = errors.New("it is silent")
 
 // write sends b.
 func (l *line) write(ctx context.Context, b []byte) error {
-	stop := context.AfterFunc(ctx, func() { l.conn.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
-	l.conn.SetWriteDeadline(time.Now().Add(l.timeout))
+	defer l.bound(ctx, l.conn.SetWriteDeadline)()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	_, err := l.conn.Write(b)
 	return l.why(ctx, err)
+}
+
+// bound ends what is begun next after the timeout, and when ctx ends, until release.
+func (l *line) bound(ctx context.Context, set func(time.Time) error) (release func()) {
+	_ = set(time.Now().Add(l.timeout)) // a connection that is closed says so when it is used
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = set(time.Unix(1, 0))
+		close(ended)
+	})
+	return func() {
+		if !stop() { // it must not come after the next deadline
+			<-ended
+		}
+	}
 }
 
 // why tells a context that ended and silence from other errors.
@@ -76,9 +92,7 @@ func (l *line) fill(ctx context.Context) error {
 		}
 		l.buf = append(l.buf, make([]byte, max(64<<10, len(l.buf)))...)
 	}
-	l.conn.SetReadDeadline(time.Now().Add(l.timeout))
-	stop := context.AfterFunc(ctx, func() { l.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer l.bound(ctx, l.conn.SetReadDeadline)()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
