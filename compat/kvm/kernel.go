@@ -14,7 +14,6 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compose"
 	"github.com/remora-go/remora/kernel"
-	"github.com/remora-go/remora/sym"
 	"github.com/remora-go/remora/target"
 )
 
@@ -32,7 +31,7 @@ var (
 	_ Image             = (*found)(nil)
 	_ Refresher         = (*found)(nil)
 	_ remora.Symbolizer = (*found)(nil)
-	_ typed             = (*found)(nil)
+	_ looker            = (*found)(nil)
 )
 
 // OpenImage is the Opener of kernel images: of all that package vmcore knows. It is tried
@@ -47,19 +46,28 @@ func OpenImage(_ context.Context, c *Config) (Image, error) {
 
 // openGuest opens a guest that runs.
 func openGuest(ctx context.Context, c *Config) (Image, error) {
-	t, err := target.Open(ctx, c.Corefile, &target.Options{Write: c.Write})
+	k, err := openKernel(ctx, c.Corefile, c.Write)
+	if err != nil {
+		return nil, err
+	}
+	return newFound(k, c)
+}
+
+// openKernel opens a kernel that package target has a name for.
+func openKernel(ctx context.Context, name string, write bool) (*target.Kernel, error) {
+	t, err := target.Open(ctx, name, &target.Options{Write: write})
 	if err != nil {
 		return nil, err
 	}
 	k, ok := t.(*target.Kernel)
 	if !ok {
-		return nil, errors.Join(unknownImage(c.Corefile, "another target"), t.Close())
+		return nil, errors.Join(unknownImage(name, "another target"), t.Close())
 	}
-	return newFound(k, c)
+	return k, nil
 }
 
 // newFound keeps k, and closes it where it fails.
-func newFound(k *target.Kernel, c *Config) (Image, error) {
+func newFound(k *target.Kernel, c *Config) (*found, error) {
 	f := &found{k: k.Kernel, in: k, phys: k.Phys.Memory()}
 	if c.Overlay {
 		f.layer = compose.Overlay(f.phys)
@@ -210,13 +218,28 @@ func errGone(p *Proc) error {
 	return fmt.Errorf("pid %d of that start is not in the kernel's list: %w", p.PID, remora.ErrGone)
 }
 
-// find gives the symbols of a name with all that is known of them.
-func (f *found) find(ctx context.Context, name string) ([]sym.Symbol, error) {
-	s, err := f.k.Symbols(ctx)
+// look looks names up, and what the symbols are.
+func (f *found) look(ctx context.Context, list []Nlist) error {
+	all, err := f.k.Symbols(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s.Lookup(ctx, name)
+	for i := range list {
+		named, err := all.Lookup(ctx, list[i].Name)
+		if err != nil {
+			return err
+		}
+		best := -1
+		for j := range named {
+			if best < 0 || rank(&named[j]) > rank(&named[best]) {
+				best = j
+			}
+		}
+		if best >= 0 {
+			list[i].Value, list[i].Size, list[i].Type = named[best].Addr, named[best].Size, named[best].Type
+		}
+	}
+	return nil
 }
 
 // Symbol gives the symbols of a name.

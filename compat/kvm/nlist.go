@@ -9,7 +9,6 @@ import (
 	"io/fs"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/sym"
 )
 
 // Nlist is one name for NList to look up: struct nlist of nlist(3ELF).
@@ -38,22 +37,10 @@ func (h *Handle) NList(ctx context.Context, list []Nlist) (int, error) {
 			list = list[:i]
 			break
 		}
-		list[i] = Nlist{Name: list[i].Name}
 	}
-	var err error
-	if names := h.namelist(); names != nil {
-		err = names.find(ctx, list)
-	} else if s, ok := remora.As[typed](h.img); ok {
-		err = look(ctx, s, list)
-	} else if s, ok := remora.As[remora.Symbolizer](h.img); ok {
-		err = ask(ctx, s, list)
-	} else {
-		err = fmt.Errorf("this image has no symbols of its own, and no namelist was given: %w", errors.ErrUnsupported)
-	}
-	if err != nil {
-		for i := range list {
-			list[i] = Nlist{Name: list[i].Name}
-		}
+	reset(list)
+	if err := h.look(ctx, list); err != nil {
+		reset(list)
 		return -1, fail(name, err)
 	}
 	missing := 0
@@ -65,49 +52,36 @@ func (h *Handle) NList(ctx context.Context, list []Nlist) (int, error) {
 	return missing, nil
 }
 
-// listed is an Image whose symbols are a text of their own.
-type listed interface{ namelist() *namelist }
+// reset leaves nothing in list but the names.
+func reset(list []Nlist) {
+	for i := range list {
+		list[i] = Nlist{Name: list[i].Name}
+	}
+}
 
-// namelist gives the file or text with the symbols, nil where there is none.
-func (h *Handle) namelist() *namelist {
+// looker is an Image that looks names up itself.
+type looker interface {
+	look(ctx context.Context, list []Nlist) error
+}
+
+// look looks up list where the symbols are.
+func (h *Handle) look(ctx context.Context, list []Nlist) error {
 	if h.names != nil {
-		return h.names
+		return h.names.find(ctx, list)
 	}
-	if l, ok := remora.As[listed](h.img); ok {
-		return l.namelist()
+	if l, ok := remora.As[looker](h.img); ok {
+		return l.look(ctx, list)
 	}
-	return nil
+	if s, ok := remora.As[remora.Symbolizer](h.img); ok {
+		return ask(ctx, s, list)
+	}
+	return fmt.Errorf("this image has no symbols of its own, and no namelist was given: %w", errors.ErrUnsupported)
 }
 
 // hasSymbols says whether an image has symbols of its own.
 func hasSymbols(img Image) bool {
 	_, ok := remora.As[remora.Symbolizer](img)
 	return ok
-}
-
-// typed is an Image that knows what symbols are.
-type typed interface {
-	find(ctx context.Context, name string) ([]sym.Symbol, error)
-}
-
-// look looks the names up in a typed image.
-func look(ctx context.Context, s typed, list []Nlist) error {
-	for i := range list {
-		found, err := s.find(ctx, list[i].Name)
-		if err != nil {
-			return err
-		}
-		best := -1
-		for j := range found {
-			if best < 0 || rank(&found[j]) > rank(&found[best]) {
-				best = j
-			}
-		}
-		if best >= 0 {
-			list[i].Value, list[i].Size, list[i].Type = found[best].Addr, found[best].Size, found[best].Type
-		}
-	}
-	return nil
 }
 
 // ask looks the names up in an image.

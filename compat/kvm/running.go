@@ -16,23 +16,27 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/compose"
 	"github.com/remora-go/remora/proc"
+	"github.com/remora-go/remora/target"
 )
 
-// running is the running Linux system as an Image.
+// running is the running Linux system as an Image: processes are those of /proc, and the
+// kernel is the one that package target finds in this machine's memory.
 type running struct {
 	root    string // "/proc"
 	read    func(path string) ([]byte, error)
-	write   bool // processes are opened for writing
+	kernel  func(ctx context.Context, write bool) (*target.Kernel, error)
+	write   bool // processes are opened for writing, and the kernel where it can be
 	overlay bool
-	file    *os.File // root/kcore, when it is open
-	kcore   *kcore
+	memory  *found            // of the kernel, when it is open
+	refused error             // why that is read only, though write is set
 	kept    map[key]*overlaid // processes with changes that are kept in memory
 }
 
 var (
 	_ Image     = (*running)(nil)
 	_ Refresher = (*running)(nil)
-	_ listed    = (*running)(nil)
+	_ guarded   = (*running)(nil)
+	_ looker    = (*running)(nil)
 )
 
 // key says which process: a number can come to mean another one.
@@ -43,55 +47,79 @@ type key struct {
 
 // newRunning gives the system whose processes are listed in root.
 func newRunning(root string, c *Config) *running {
-	return &running{root: root, read: os.ReadFile, write: c.Write, overlay: c.Overlay, kept: map[key]*overlaid{}}
+	return &running{
+		root: root, read: os.ReadFile, write: c.Write, overlay: c.Overlay, kept: map[key]*overlaid{},
+		kernel: func(ctx context.Context, write bool) (*target.Kernel, error) { return openKernel(ctx, "kernel", write) },
+	}
 }
 
-func (r *running) namelist() *namelist { return &namelist{filepath.Join(r.root, "kallsyms")} }
-
-// open opens /proc/kcore once.
-func (r *running) open() (*kcore, error) {
-	if r.kcore != nil {
-		return r.kcore, nil
+// open opens the kernel's memory once. Where that cannot be opened for writing it is opened
+// for reading.
+func (r *running) open(ctx context.Context) (*found, error) {
+	if r.memory != nil {
+		return r.memory, nil
 	}
-	path := filepath.Join(r.root, "kcore")
-	f, err := os.Open(path)
+	k, err := r.kernel(ctx, r.write)
+	var refused error
+	if err != nil && r.write && ctx.Err() == nil {
+		refused = err
+		k, err = r.kernel(ctx, false)
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("the memory of the running kernel: this system has no %s (CONFIG_PROC_KCORE): %w", path, errors.ErrUnsupported)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, &remora.AccessError{Target: "the running kernel", Act: "read the memory of", Reason: path + " refuses",
-			Remedy: "CAP_SYS_RAWIO is needed, and a kernel that is not locked down", Err: err}
+	case errors.Is(err, fs.ErrNotExist): // no process is missing, and no file that was named
+		return nil, fmt.Errorf("%v: %w", err, errors.ErrUnsupported)
 	case err != nil:
 		return nil, err
 	}
-	st, err := f.Stat()
+	f, err := newFound(k, &Config{Overlay: r.overlay})
+	if err != nil {
+		return nil, err
+	}
+	r.memory, r.refused = f, refused
+	return f, nil
+}
+
+// Kernel gives the kernel's address space.
+func (r *running) Kernel(ctx context.Context) (*remora.Memory, error) {
+	f, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.Kernel(ctx)
+}
+
+// Physical gives the memory of the machine.
+func (r *running) Physical(ctx context.Context) (*remora.Memory, error) {
+	f, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.Physical(ctx)
+}
+
+// guard says why the memory of the kernel cannot be written.
+func (r *running) guard(ctx context.Context) error {
+	if _, err := r.open(ctx); err != nil {
+		return err
+	}
+	return r.refused
+}
+
+// look looks up names in the kernel's memory, where the setting kernel.kptr_restrict hides
+// nothing, and in its /proc/kallsyms where that cannot be had.
+func (r *running) look(ctx context.Context, list []Nlist) error {
+	f, err := r.open(ctx)
 	if err == nil {
-		r.kcore, err = newKcore(f, st.Size(), path, r.overlay)
+		err = f.look(ctx, list)
 	}
-	if err != nil {
-		f.Close()
-		return nil, err
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	r.file = f
-	return r.kcore, nil
-}
-
-// Kernel gives the kernel's address space as /proc/kcore has it.
-func (r *running) Kernel(context.Context) (*remora.Memory, error) {
-	k, err := r.open()
-	if err != nil {
-		return nil, err
+	reset(list)
+	if other := (&namelist{filepath.Join(r.root, "kallsyms")}).find(ctx, list); other != nil {
+		return fmt.Errorf("%w; and not from memory: %v", other, err)
 	}
-	return k.kernel, nil
-}
-
-// Physical gives the memory to which the kernel has a fixed mapping.
-func (r *running) Physical(context.Context) (*remora.Memory, error) {
-	k, err := r.open()
-	if err != nil {
-		return nil, err
-	}
-	return k.physical, k.noPhysical
+	return nil
 }
 
 // Processes begins a walk over /proc.
@@ -220,15 +248,14 @@ func (o *overlaid) Close() error {
 
 func (o *overlaid) end() error { return errors.Join(o.layer.Close(), o.below.Close()) }
 
-// Close lets go of /proc/kcore and of all processes.
+// Close lets go of the kernel's memory and of all processes.
 func (r *running) Close() error {
 	var errs []error
 	for _, o := range r.kept {
 		errs = append(errs, o.end())
 	}
-	if r.kcore != nil {
-		r.kcore.close()
-		errs = append(errs, r.file.Close())
+	if r.memory != nil {
+		errs = append(errs, r.memory.Close())
 	}
 	return errors.Join(errs...)
 }

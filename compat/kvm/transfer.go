@@ -94,6 +94,11 @@ func (h *Handle) move(ctx context.Context, c call, as AS, p []byte, a remora.Add
 	if as.kind == asProcess && as.proc.System {
 		return system(c, as.proc)
 	}
+	if g, ok := remora.As[guarded](h.img); ok && c.op&remora.Write != 0 && as.kind != asProcess {
+		if err := g.guard(ctx); err != nil {
+			return -1, fail(c.name, err)
+		}
+	}
 	n, live, err := 0, false, error(nil)
 	got := h.with(ctx, as, func(m *remora.Memory) {
 		live = as.kind == asProcess && m.Info().Live
@@ -108,6 +113,12 @@ func (h *Handle) move(ctx context.Context, c call, as AS, p []byte, a remora.Add
 		return -1, fail(c.name, err)
 	}
 	return c.nothing(err)
+}
+
+// guarded is an Image of which only processes may be open for writing.
+type guarded interface {
+	// guard says why the kernel's memory, virtual and physical, cannot be written.
+	guard(ctx context.Context) error
 }
 
 // admit refuses what needs no look at memory.
