@@ -25,6 +25,12 @@ func convert(t testing.TB, files string, o vmcore.WriteOptions) string {
 		t.Fatal(err)
 	}
 	defer src.Close()
+	return imageFrom(t, src, o)
+}
+
+// imageFrom writes an image of a target to a file.
+func imageFrom(t testing.TB, src remora.Target, o vmcore.WriteOptions) string {
+	t.Helper()
 	content, err := target.Content(t.Context(), src)
 	if err != nil {
 		t.Fatal(err)

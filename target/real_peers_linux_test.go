@@ -87,23 +87,10 @@ func (m *moment) testPeers(t *testing.T, who peer, f vmlab.Format, file string) 
 	r := remora.Range{Start: remora.Addr(anon.Start), Size: anon.End - anon.Start}
 	names := uniqueNames(t, k, 400)
 
-	var ours answers
-	ours.tasks(t, k)
-	ours.members(t, k)
-	ours.symbols(t, k, names)
-	ours.modules(t, k)
-	ours.log(t, k)
-	ours.mappings(t, p)
-	args := []string{"testdata/kernel.py", file, m.Debug(), strconv.Itoa(main.Pid)}
-	if f != vmlab.MakedumpfileZlib31 { // which has no memory of processes
-		args = append(args, fmt.Sprintf("%x", anon.Start), strconv.FormatUint(r.Size, 10))
-		ours.memory(t, p, r)
+	if f == vmlab.MakedumpfileZlib31 { // which has no memory of processes
+		r = remora.Range{}
 	}
-	text, err := output(t, strings.Join(names, "\n"), drgn(t), args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours.compare(t, "drgn", strings.Split(strings.TrimSpace(text), "\n"))
+	drgnAgrees(t, k, p, r, file, m.Debug(), names)
 	switch who.crash {
 	case "":
 		m.testPeerCrash(t, k, file, names)
@@ -118,10 +105,33 @@ func (m *moment) testPeers(t *testing.T, who peer, f vmlab.Format, file string) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		ours = nil
+		var ours answers
 		ours.forCrash(t, k, names)
 		ours.compare(t, "crash --minimal", crashAnswers(text))
 	}
+}
+
+// drgnAgrees has drgn look at an image file, at a process in it, and at a range of that
+// one's memory, which may be empty.
+func drgnAgrees(t *testing.T, k *kernel.Kernel, p process, r remora.Range, file, debug string, names []string) {
+	t.Helper()
+	var ours answers
+	ours.tasks(t, k)
+	ours.members(t, k)
+	ours.symbols(t, k, names)
+	ours.modules(t, k)
+	ours.log(t, k)
+	ours.mappings(t, p)
+	args := []string{"testdata/kernel.py", file, debug, strconv.Itoa(p.Task.PID)}
+	if !r.Empty() {
+		args = append(args, fmt.Sprintf("%x", uint64(r.Start)), strconv.FormatUint(r.Size, 10))
+		ours.memory(t, p, r)
+	}
+	text, err := output(t, strings.Join(names, "\n"), drgn(t), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.compare(t, "drgn", strings.Split(strings.TrimSpace(text), "\n"))
 }
 
 // drgn gives a Python that has it.
