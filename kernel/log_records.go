@@ -53,7 +53,7 @@ func (k *Kernel) recordLayout(ctx context.Context) (*recordLayout, error) {
 	if at := l.dict.off + 4; at+4 <= l.header {
 		l.caller = field{off: at, size: 4, there: true}
 	}
-	for _, f := range []field{l.ts, l.size, l.text, {off: l.dict.off, size: 4}} {
+	for _, f := range []field{l.ts, l.size, l.text, l.dict, {off: l.dict.off, size: 4}} {
 		if f.off+uint64(f.size) > l.header {
 			return nil, fmt.Errorf("%s: a member of struct %s is at %d, behind the end of %d bytes: %w", k.info.Name, name, f.off, l.header, remora.ErrCorrupt)
 		}

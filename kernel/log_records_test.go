@@ -174,6 +174,18 @@ func TestLogRecordsOfLongLengths(t *testing.T) {
 	if got, err := collect(t, k); !errors.Is(err, remora.ErrCorrupt) || len(got) > 0 {
 		t.Errorf("%d records, %v", len(got), err)
 	}
+
+	w = &recordWriter{buf: make([]byte, 40), next: 40}
+	copy(w.buf[8:], le(2, 20))
+	copy(w.buf[28:], le(2, 20))
+	b = &testimage.BTF{}
+	u64, u16 = b.Int("u64", 8, false), b.Int("u16", 2, false)
+	b.Struct("printk_log", 20, member("ts_nsec", u64, 0), member("len", u16, 8), member("text_len", u16, 10), member("dict_len", u64, 14))
+	k = plainKernel(w.space(t), info)
+	answered(&k.types, typesOf(t, b))
+	if got, err := collect(t, k); !errors.Is(err, remora.ErrCorrupt) || len(got) > 0 {
+		t.Errorf("%d records, %v", len(got), err)
+	}
 }
 
 func FuzzLogRecords(f *testing.F) {

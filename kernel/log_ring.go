@@ -102,7 +102,7 @@ func (l *ringLayout) check(name string) error {
 		{l.ring, []field{l.descRing.member(l.countBits), l.descRing.member(l.descs), l.descRing.member(l.infos),
 			l.descRing.member(l.headID), l.descRing.member(l.tail), l.textRing.member(l.sizeBits), l.textRing.member(l.data)}},
 		{l.desc, []field{l.state, l.block.member(l.begin), l.block.member(l.next)}},
-		{l.info, []field{l.seq, l.ts, {off: l.textLen.off, size: 4}, l.caller}},
+		{l.info, []field{l.seq, l.ts, l.textLen, {off: l.textLen.off, size: 4}, l.caller}},
 	} {
 		for _, f := range m.at {
 			if f.off+uint64(f.size) > m.size {
