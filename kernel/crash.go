@@ -107,7 +107,7 @@ const panicMark = "Kernel panic - not syncing: "
 
 // troubles begin the messages of what a kernel can be told to crash at.
 func troubles() []string {
-	return []string{"BUG: ", "kernel BUG at ", "Oops: ", "Oops", "Internal error: ", "Unable to handle kernel ", "general protection fault",
+	return []string{"BUG: ", "kernel BUG at ", "Oops", "Internal error: ", "Unable to handle kernel ", "general protection fault",
 		"watchdog: BUG: ", "NMI watchdog: ", "sysrq: Trigger a crash", "INFO: task ", "double fault: ", "stack guard page was hit", "Out of memory: "}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -121,6 +122,22 @@ func (k *Kernel) open(ctx context.Context) (*paging.View, error) {
 		k.view.Store(paging.New(k.phys, tables, &paging.ViewOptions{Name: k.info.Name}))
 	}
 	return k.view.Load(), k.why
+}
+
+// pageSize is the size of a page in bytes.
+func (k *Kernel) pageSize(ctx context.Context) uint64 {
+	if found, err := k.Tables(ctx); err == nil {
+		return found.Format.PageSize()
+	}
+	return 4096
+}
+
+// pageShift is the size of a page as a power of two. The page tables must have been found.
+func (k *Kernel) pageShift() uint {
+	if k.found == nil {
+		return 12
+	}
+	return uint(bits.TrailingZeros64(k.found.Format.PageSize()))
 }
 
 // TablesAt gives the page tables of a format whose top one is at a physical address. They

@@ -18,8 +18,10 @@ import (
 // KEY=VALUE with NUL between them. A record of length 0 says that the next one is at the
 // buffer's beginning.
 
-// maxLogBuffer is the largest buffer that the kernel makes (LOG_BUF_LEN_MAX).
-const maxLogBuffer = 1 << 31
+const (
+	maxLogBuffer = 1 << 31 // the largest one that the kernel makes (LOG_BUF_LEN_MAX)
+	maxLogRecord = 1 << 16 // its length has 16 bits
+)
 
 // recordLayout is where the members of a record's header are.
 type recordLayout struct {
@@ -51,7 +53,7 @@ func (k *Kernel) recordLayout(ctx context.Context) (*recordLayout, error) {
 	if at := l.dict.off + 4; at+4 <= l.header {
 		l.caller = field{off: at, size: 4, there: true}
 	}
-	for _, f := range []field{l.ts, l.size, l.text, {off: l.dict.off, size: 4}} {
+	for _, f := range []field{l.ts, l.size, l.text, l.dict, {off: l.dict.off, size: 4}} {
 		if f.off+uint64(f.size) > l.header {
 			return nil, fmt.Errorf("%s: a member of struct %s is at %d, behind the end of %d bytes: %w", k.info.Name, name, f.off, l.header, remora.ErrCorrupt)
 		}
@@ -98,7 +100,7 @@ func (k *Kernel) logRecords(ctx context.Context, yield func(LogRecord, error) bo
 			at, wrapped = 0, true
 			continue
 		}
-		if size < r.header || size > r.length-at {
+		if size < r.header || size > min(r.length-at, maxLogRecord) {
 			return r.bad(at, fmt.Sprintf("a record of %d bytes", size))
 		}
 		if err := r.have(at, size); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/testimage"
 	"github.com/remora-go/remora/memtest"
 )
 
@@ -156,6 +157,34 @@ func TestLogRecordsOfHostileKernels(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Error("nothing was found to be corrupt")
+	}
+}
+
+// Where VMCOREINFO does not say where the length is, types say that, and may say that it has
+// more bits than it has ever had.
+func TestLogRecordsOfLongLengths(t *testing.T) {
+	w := &recordWriter{buf: make([]byte, 3<<20), next: 2 << 20}
+	copy(w.buf[8:], le(4, 2<<20))
+	info, _, _ := strings.Cut(recordInfo("printk_log", 20), "SIZE")
+	b := &testimage.BTF{}
+	u64, u32, u16 := b.Int("u64", 8, false), b.Int("u32", 4, false), b.Int("u16", 2, false)
+	b.Struct("printk_log", 20, member("ts_nsec", u64, 0), member("len", u32, 8), member("text_len", u16, 12), member("dict_len", u16, 14))
+	k := plainKernel(w.space(t), info)
+	answered(&k.types, typesOf(t, b))
+	if got, err := collect(t, k); !errors.Is(err, remora.ErrCorrupt) || len(got) > 0 {
+		t.Errorf("%d records, %v", len(got), err)
+	}
+
+	w = &recordWriter{buf: make([]byte, 40), next: 40}
+	copy(w.buf[8:], le(2, 20))
+	copy(w.buf[28:], le(2, 20))
+	b = &testimage.BTF{}
+	u64, u16 = b.Int("u64", 8, false), b.Int("u16", 2, false)
+	b.Struct("printk_log", 20, member("ts_nsec", u64, 0), member("len", u16, 8), member("text_len", u16, 10), member("dict_len", u64, 14))
+	k = plainKernel(w.space(t), info)
+	answered(&k.types, typesOf(t, b))
+	if got, err := collect(t, k); !errors.Is(err, remora.ErrCorrupt) || len(got) > 0 {
+		t.Errorf("%d records, %v", len(got), err)
 	}
 }
 

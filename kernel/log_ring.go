@@ -102,7 +102,7 @@ func (l *ringLayout) check(name string) error {
 		{l.ring, []field{l.descRing.member(l.countBits), l.descRing.member(l.descs), l.descRing.member(l.infos),
 			l.descRing.member(l.headID), l.descRing.member(l.tail), l.textRing.member(l.sizeBits), l.textRing.member(l.data)}},
 		{l.desc, []field{l.state, l.block.member(l.begin), l.block.member(l.next)}},
-		{l.info, []field{l.seq, l.ts, {off: l.textLen.off, size: 4}, l.caller}},
+		{l.info, []field{l.seq, l.ts, l.textLen, {off: l.textLen.off, size: 4}, l.caller}},
 	} {
 		for _, f := range m.at {
 			if f.off+uint64(f.size) > m.size {
@@ -151,8 +151,9 @@ func (k *Kernel) logRing(ctx context.Context, yield func(LogRecord, error) bool)
 	if err := r.open(at); err != nil {
 		return err
 	}
+	window := max(logWindow/(r.desc+r.info), 1)
 	for id, left := r.tailID, (r.head-r.tailID)&logIDMask+1; left > 0; {
-		n := min(left, logWindow, 1<<r.descBits-id&(1<<r.descBits-1)) // up to the ring's end
+		n := min(left, window, 1<<r.descBits-id&(1<<r.descBits-1)) // up to the ring's end
 		if err := r.window(id, n); err != nil {
 			return err
 		}
@@ -208,9 +209,9 @@ func at64(b []byte, f field) uint64 {
 	return f.value(b[f.off:f.off+uint64(f.size)], binary.LittleEndian)
 }
 
-// What is read at a time, in descriptors and in bytes of text.
+// What is read at a time, in bytes: of descriptors and what is known of them, and of text.
 const (
-	logWindow = 4096
+	logWindow = 512 << 10
 	logChunk  = 1 << 20
 )
 

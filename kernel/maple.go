@@ -37,7 +37,7 @@ const (
 	mapleArange64 = 3
 )
 
-// mapleWanted are the fields.
+// wanted are the fields.
 func (m *mapleFields) wanted() []wanted {
 	return []wanted{
 		{into: &m.root, member: "maple_tree.ma_root"},

@@ -72,7 +72,7 @@ type moduleFields struct {
 	exportRel, exportNameRel, exportAbs, exportName field
 }
 
-// moduleFields finds them out.
+// findModuleFields finds them out.
 func (k *Kernel) findModuleFields(ctx context.Context) (*moduleFields, error) {
 	types, err := k.Types(ctx)
 	if err != nil {
@@ -106,15 +106,19 @@ func (k *Kernel) findModuleFields(ctx context.Context) (*moduleFields, error) {
 	return f, f.check(k.info.Name)
 }
 
-// maxModuleStruct is more than any struct module has, in bytes.
-const maxModuleStruct = 1 << 16
+// What is more than a structure has, in bytes.
+const (
+	maxModuleStruct = 1 << 16
+	maxExport       = 256 // struct kernel_symbol
+)
 
 // check wants every member to be in struct module.
 func (f *moduleFields) check(name string) error {
 	if f.size > maxModuleStruct {
 		return fmt.Errorf("%s: a struct module of %d bytes: %w", name, f.size, remora.ErrCorrupt)
 	}
-	for _, m := range []field{f.list, f.state, f.name, f.taints, f.refcnt, f.users, f.init, f.exit, f.mem, f.coreBase, f.coreSize,
+	const links = 16 // a struct list_head
+	for _, m := range []field{{off: f.list.off, size: links}, f.state, f.name, f.taints, f.refcnt, f.users, f.init, f.exit, f.mem, f.coreBase, f.coreSize,
 		f.initBase, f.initSiz, f.kallsyms, f.syms, f.numSyms} {
 		if m.off+uint64(m.size) > f.size {
 			return fmt.Errorf("%s: a member of struct module is at %d, behind the end of %d bytes: %w", name, m.off, f.size, remora.ErrCorrupt)
@@ -122,6 +126,14 @@ func (f *moduleFields) check(name string) error {
 	}
 	if m := f.mem; m.elem != 0 && (f.memBase.off+uint64(f.memBase.size) > uint64(m.elem) || f.memSize.off+uint64(f.memSize.size) > uint64(m.elem)) {
 		return fmt.Errorf("%s: a struct module_memory of %d bytes: %w", name, m.elem, remora.ErrCorrupt)
+	}
+	if f.exportSize > maxExport {
+		return fmt.Errorf("%s: a struct kernel_symbol of %d bytes: %w", name, f.exportSize, remora.ErrCorrupt)
+	}
+	for _, m := range []field{f.exportRel, f.exportNameRel, f.exportAbs, f.exportName} {
+		if f.exportSize != 0 && m.off+uint64(m.size) > f.exportSize {
+			return fmt.Errorf("%s: a member of struct kernel_symbol is at %d, behind the end of %d bytes: %w", name, m.off, f.exportSize, remora.ErrCorrupt)
+		}
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func (s *moduleTable) readExports() {
 		return
 	}
 	at, n := remora.Addr(at64(s.m.raw, f.syms)), at64(s.m.raw, f.numSyms)
-	if n > maxModuleSymbols || f.exportSize > maxOffset || n == 0 || at == 0 {
+	if n > maxModuleSymbols || n == 0 || at == 0 {
 		return
 	}
 	s.exports = map[uint64][]remora.Addr{}

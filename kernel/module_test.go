@@ -54,12 +54,16 @@ const (
 )
 
 // moduleTypes are the types of a kernel since 6.4, or before.
-func moduleTypes(old bool) *testimage.BTF {
+func moduleTypes(old bool) *testimage.BTF { return moduleTypesOf(old, 8, 12, 0) }
+
+// moduleTypesOf has a module's list of modules where it says, and a struct kernel_symbol of a
+// size with the value somewhere.
+func moduleTypesOf(old bool, list uint64, size uint32, value uint64) *testimage.BTF {
 	b := &testimage.BTF{}
 	u32, u64, char, ptr := b.Int("unsigned int", 4, false), b.Int("long unsigned int", 8, false), b.Int("char", 1, true), b.Pointer(0)
 	s32 := b.Int("int", 4, true)
 	head := b.Struct("list_head", 16, member("next", ptr, 0), member("prev", ptr, 8))
-	common := []testimage.BTFMember{member("state", u32, 0), member("list", head, 8), member("name", b.Array(char, 56), 24),
+	common := []testimage.BTFMember{member("state", u32, 0), member("list", head, list), member("name", b.Array(char, 56), 24),
 		member("syms", ptr, 80), member("num_syms", u32, 88), member("taints", u64, 96), member("refcnt", s32, 104),
 		member("source_list", head, 112), member("init", ptr, 128), member("exit", ptr, 136), member("kallsyms", ptr, 144)}
 	if old {
@@ -72,7 +76,7 @@ func moduleTypes(old bool) *testimage.BTF {
 	b.Struct("module", 320, common...)
 	b.Struct("module_use", 48, member("source_list", head, 0), member("target_list", head, 16), member("source", ptr, 32))
 	b.Struct("mod_kallsyms", 32, member("symtab", ptr, 0), member("num_symtab", u32, 8), member("strtab", ptr, 16), member("typetab", ptr, 24))
-	b.Struct("kernel_symbol", 12, member("value_offset", s32, 0), member("name_offset", s32, 4))
+	b.Struct("kernel_symbol", size, member("value_offset", s32, value), member("name_offset", s32, 4))
 	b.Struct("bpf_ksym", 64, member("start", u64, 0), member("end", u64, 8), member("name", b.Array(char, 32), 16), member("lnode", head, 48))
 	b.Struct("ftrace_ops", 48, member("trampoline", u64, 0), member("trampoline_size", u64, 8), member("list", head, 16))
 	b.Struct("ftrace_mod_map", 48, member("list", head, 0), member("mod", ptr, 16), member("funcs", head, 24))
@@ -220,6 +224,25 @@ func TestModulesOfHostileKernels(t *testing.T) {
 						t.Fatalf("0x%x at %v: no end of symbols", v, at)
 					}
 				}
+			}
+		}
+	}
+}
+
+// Types can be of nonsense as well as what they are of.
+func TestModulesOfHostileTypes(t *testing.T) {
+	for _, c := range []struct {
+		list  uint64
+		size  uint32
+		value uint64
+	}{{8, 12, 12}, {8, 12, 1 << 20}, {8, 1 << 20, 0}, {8, 1 << 16, 4}, {312, 12, 0}, {1 << 20, 12, 0}} {
+		k := knowing(t, withModules(t, false), moduleTypesOf(false, c.list, c.size, c.value), fewSymbols{"modules": modHeadAt}, "")
+		if got, err := modulesOf(t, k); !errors.Is(err, remora.ErrCorrupt) || len(got) > 0 {
+			t.Errorf("%+v: %d modules, %v", c, len(got), err)
+		}
+		for s, err := range k.moduleSymbols(t.Context()) {
+			if !errors.Is(err, remora.ErrCorrupt) {
+				t.Errorf("%+v: %+v, %v", c, s, err)
 			}
 		}
 	}

@@ -5,7 +5,6 @@ package kernel
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -355,5 +354,5 @@ func (p *Process) Auxv(ctx context.Context) ([]byte, error) {
 			return b[:i+16], nil
 		}
 	}
-	return nil, errors.Join(damaged("the auxiliary vector of %d has no end", p.Task.PID))
+	return nil, damaged("the auxiliary vector of %d has no end", p.Task.PID)
 }

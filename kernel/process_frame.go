@@ -198,7 +198,7 @@ func (k *Kernel) findSections(ctx context.Context, shift uint) (s sections, err 
 }
 
 // provesPages says whether the array is at base: the struct page of a frame that is in
-// use is mapped, and in the image, unless those were left out.
+// use can be read there.
 func (k *Kernel) provesPages(ctx context.Context, f *pageFrames, base remora.Addr, frame uint64) bool {
 	if base < middleOfSpace {
 		return false

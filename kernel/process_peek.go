@@ -89,12 +89,13 @@ func (f field) in(b []byte) uint64 {
 	return f.value(b[f.off:f.off+n], binary.LittleEndian)
 }
 
-// reach is how many bytes of a structure hold the first 8 bytes of each of the members.
+// reach is how many bytes of a structure hold the first 8 bytes of each of the members, as
+// far as a structure is believed to reach.
 func reach(all ...field) int {
 	n := 0
 	for _, f := range all {
 		if f.has() {
-			n = max(n, int(min(f.off, 1<<20))+int(min(f.size, 8)))
+			n = max(n, int(min(f.off, frameLimit))+int(min(f.size, 8)))
 		}
 	}
 	return n

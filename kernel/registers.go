@@ -54,11 +54,3 @@ func matchRegisters(from []CPU, all []Processor, stacks []remora.Addr) {
 		}
 	}
 }
-
-// pageSize is the size of a page in bytes.
-func (k *Kernel) pageSize(ctx context.Context) uint64 {
-	if found, err := k.Tables(ctx); err == nil {
-		return found.Format.PageSize()
-	}
-	return 4096
-}

@@ -26,7 +26,7 @@ type taskFields struct {
 	task, creds, pids frame
 }
 
-// taskMembers says what each is called.
+// members says what each is called.
 func (f *taskFields) members() []wanted {
 	return []wanted{
 		{&f.pid, "task_struct.pid", false},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 
 	"github.com/remora-go/remora"
@@ -291,12 +290,4 @@ func (v *VMA) setPerm() {
 			v.Perm |= remora.Perm(1) << i
 		}
 	}
-}
-
-// pageShift is the size of a page as a power of two. The page tables must have been found.
-func (k *Kernel) pageShift() uint {
-	if k.found == nil {
-		return 12
-	}
-	return uint(bits.TrailingZeros64(k.found.Format.PageSize()))
 }
