@@ -137,7 +137,10 @@ func (q *QEMU) open(ctx context.Context) error {
 	}
 	q.memory = remora.New(q)
 	q.watchProcess()
-	return nil
+	if q.slow != nil {
+		q.slow.prepare(ctx)
+	}
+	return ctx.Err()
 }
 
 // words gives the size of a pointer of an architecture in bytes, and the order of bytes.
