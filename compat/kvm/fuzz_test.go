@@ -3,13 +3,11 @@
 package kvm
 
 import (
-	"bytes"
 	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/testimage"
 )
 
@@ -38,34 +36,6 @@ func FuzzNamelist(f *testing.F) {
 		n.find(t.Context(), list)
 		if _, err := openNamelist(path); err != nil && list[0].Type|list[1].Type != 0 {
 			t.Errorf("%+v out of a file without symbols: %v", list, err)
-		}
-	})
-}
-
-// FuzzKcore: what can be read of a damaged file lies where a segment says, once.
-func FuzzKcore(f *testing.F) {
-	core, _ := kcoreFixture(page)
-	b := core.Bytes()
-	setPhys(core, b, physAddrs())
-	f.Add(b, uint64(textAt))
-	f.Add(b[:len(b)/2], uint64(mappedAt))
-	f.Fuzz(func(t *testing.T, b []byte, a uint64) {
-		k, err := newKcore(bytes.NewReader(b), int64(len(b)), "kcore", true)
-		if err != nil {
-			return
-		}
-		buf := make([]byte, 3*page)
-		for _, m := range []*remora.Memory{k.kernel, k.physical} {
-			if m == nil {
-				continue
-			}
-			n, err := m.ReadAt(t.Context(), buf, remora.Addr(a))
-			if n < 0 || n > len(buf) || (n == len(buf)) != (err == nil) {
-				t.Errorf("%d of %d, %v", n, len(buf), err)
-			}
-		}
-		if e := k.kernel.Unwrap().(remora.Translator).Translate(t.Context(), remora.Addr(a)); e.Size == 0 {
-			t.Errorf("%+v", e)
 		}
 	})
 }

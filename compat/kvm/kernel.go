@@ -38,19 +38,25 @@ var (
 // by Open after those of Options.
 func OpenImage(_ context.Context, c *Config) (Image, error) {
 	k, err := target.OpenImage([]string{c.Corefile}, &target.Options{Write: c.Write})
-	if err != nil {
-		return nil, err
-	}
-	return newFound(k, c)
+	return c.image(k, err)
 }
 
 // openGuest opens a guest that runs.
 func openGuest(ctx context.Context, c *Config) (Image, error) {
 	k, err := openKernel(ctx, c.Corefile, c.Write)
+	return c.image(k, err)
+}
+
+// image makes an Image of what was opened.
+func (c *Config) image(k *target.Kernel, err error) (Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFound(k, c)
+	f, err := newFound(k, c)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // openKernel opens a kernel that package target has a name for.
@@ -186,6 +192,9 @@ func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
 		}
 	}
 	if err != nil {
+		if f.live() && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", err, remora.ErrGone)
+		}
 		return nil, err
 	}
 	if uint64(u.Task.StartBoot/tick) != p.Start {
@@ -194,9 +203,12 @@ func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
 	return u, nil
 }
 
+// live says whether this is a kernel that runs.
+func (f *found) live() bool { return f.phys.Info().Live }
+
 // Refresh looks a process of a guest up again. Those of an image stay as they are.
 func (f *found) Refresh(ctx context.Context, p *Proc) (*Proc, error) {
-	if !f.phys.Info().Live {
+	if !f.live() {
 		return p, nil
 	}
 	t, err := f.k.Task(ctx, p.PID)

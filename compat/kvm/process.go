@@ -102,25 +102,36 @@ func (h *Handle) setCurrent(p *Proc) error {
 	return before.target.Close()
 }
 
-// withProcess gives the memory of p to use. That of the current process stays open.
-func (h *Handle) withProcess(ctx context.Context, p *Proc, use func(*remora.Memory)) error {
-	if c := h.current; c != nil && c.same(p) {
-		if c.target == nil {
-			t, err := h.img.User(ctx, p)
-			if err != nil {
-				return err
-			}
-			c.target = t
+// withProcess gives the memory of p to use, which says whether it reached it. That of the
+// current process stays open. Where it is gone it is opened once more: the process may have
+// begun another program, which is followed (R99).
+func (h *Handle) withProcess(ctx context.Context, p *Proc, use func(*remora.Memory) error) error {
+	c := h.current
+	if c == nil || !c.same(p) {
+		t, err := h.img.User(ctx, p)
+		if err != nil {
+			return err
 		}
-		use(c.target.Memory())
-		return nil
+		use(t.Memory())
+		return t.Close()
+	}
+	if c.target != nil {
+		if err := use(c.target.Memory()); !errors.Is(err, remora.ErrGone) {
+			return nil
+		}
+		before := c.target
+		c.target = nil
+		if err := before.Close(); err != nil {
+			return err
+		}
 	}
 	t, err := h.img.User(ctx, p)
 	if err != nil {
 		return err
 	}
+	c.target = t
 	use(t.Memory())
-	return t.Close()
+	return nil
 }
 
 // maxCommand bounds what GetCmd reads of one vector, in bytes. Linux itself gives a
@@ -145,11 +156,12 @@ func (h *Handle) GetCmd(ctx context.Context, p *Proc, u *User) (argv, envp []str
 	if u == nil {
 		u = &p.User
 	}
-	got := h.withProcess(ctx, p, func(m *remora.Memory) {
+	got := h.withProcess(ctx, p, func(m *remora.Memory) error {
 		if m.Info().Ops&remora.Force != 0 {
 			m = m.With(remora.Force)
 		}
 		argv, envp, err = u.vectors(ctx, m)
+		return err
 	})
 	if err = errors.Join(got, err); err == nil {
 		err = h.unchanged(ctx, p, u)

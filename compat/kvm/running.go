@@ -211,6 +211,9 @@ func (r *running) User(ctx context.Context, p *Proc) (remora.Target, error) {
 		return o, nil
 	}
 	t, err := proc.Open(p.PID, &proc.Options{Write: r.write, FollowExec: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", err, remora.ErrGone)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -100,9 +100,12 @@ func (h *Handle) move(ctx context.Context, c call, as AS, p []byte, a remora.Add
 		}
 	}
 	n, live, err := 0, false, error(nil)
-	got := h.with(ctx, as, func(m *remora.Memory) {
+	got := h.with(ctx, as, func(m *remora.Memory) error {
 		live = as.kind == asProcess && m.Info().Live
-		n, err = c.on(ctx, m, p, a)
+		if n, err = c.on(ctx, m, p, a); n > 0 {
+			return nil
+		}
+		return err
 	})
 	switch {
 	case got != nil:
@@ -163,7 +166,7 @@ func system(c call, p *Proc) (int, error) {
 }
 
 // with gives the memory of an address space to use. Its error is one of getting there.
-func (h *Handle) with(ctx context.Context, as AS, use func(*remora.Memory)) error {
+func (h *Handle) with(ctx context.Context, as AS, use func(*remora.Memory) error) error {
 	var m *remora.Memory
 	var err error
 	switch as.kind {
@@ -190,7 +193,10 @@ func (h *Handle) PhysAddr(ctx context.Context, as AS, a remora.Addr) (remora.Add
 		return remora.MaxAddr, fail(name, fs.ErrClosed)
 	}
 	to, err := remora.MaxAddr, error(nil)
-	got := h.with(ctx, as, func(m *remora.Memory) { to, err = physical(ctx, m, a) })
+	got := h.with(ctx, as, func(m *remora.Memory) error {
+		to, err = physical(ctx, m, a)
+		return err
+	})
 	if err = errors.Join(got, err); err != nil {
 		return remora.MaxAddr, fail(name, err)
 	}
