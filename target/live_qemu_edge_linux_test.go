@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package target_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/qmp"
+	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/internal/testneed"
+	"github.com/remora-go/remora/target"
+)
+
+// emulated is a QEMU without a kernel.
+type emulated struct {
+	*exec.Cmd
+	socket string
+}
+
+// emulate starts a PC with 64 MiB, whose processor stands still, until the test ends.
+func emulate(t *testing.T, args ...string) *emulated {
+	t.Helper()
+	const program = "qemu-system-x86_64"
+	if _, err := exec.LookPath(program); err != nil {
+		testneed.Lacks(t, "needs the program "+program)
+	}
+	dir, err := os.MkdirTemp("", "remora-") // a socket's name is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	e := &emulated{socket: filepath.Join(dir, "qmp")}
+	e.Cmd = exec.Command(program, append([]string{"-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-m", "64",
+		"-qmp", "unix:" + e.socket + ",server=on,wait=off"}, args...)...)
+	e.SysProcAttr = linux.DiesWithParent()
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Process.Kill(); e.Wait() })
+	for range 500 {
+		if c, err := net.Dial("unix", e.socket); err == nil { // it is there before QEMU listens
+			c.Close()
+			return e
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("QEMU does not make its socket")
+	return nil
+}
+
+// memfd are the arguments for memory that others can map.
+func memfd() []string {
+	return []string{"-M", "pc,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=64M,share=on"}
+}
+
+// TestLiveQEMUKilled ends QEMU at random moments while its guest is read: each call gives
+// all bytes and the right ones, or remora.ErrGone, and 100 ms later each gives that.
+func TestLiveQEMUKilled(t *testing.T) {
+	times := 100
+	if testing.Short() {
+		times = 10
+	}
+	for i := range times {
+		args := []string{"-S", "-M", "pc"}
+		if i%2 == 0 {
+			args = append([]string{"-S"}, memfd()...)
+		}
+		testKilled(t, emulate(t, args...), i)
+	}
+}
+
+func testKilled(t *testing.T, e *emulated, i int) {
+	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", &target.Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	const base, size = 16 << 20, 1 << 20
+	want := bytes.Repeat([]byte("remora"), size/6+1)[:size]
+	if _, err := x.Memory().WriteAt(t.Context(), want, base); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var tasks sync.WaitGroup
+	end := make(chan struct{})
+	for _, n := range []int{8, 100 << 10} {
+		tasks.Go(func() {
+			b := make([]byte, n)
+			for at := 0; ; at = (at + 12345) % (size - n) {
+				late := false
+				select {
+				case <-end:
+					late = true
+				default:
+				}
+				_, err := x.Memory().ReadAt(ctx, b, base+remora.Addr(at))
+				switch {
+				case errors.Is(err, remora.ErrGone):
+				case err != nil || !bytes.Equal(b, want[at:at+n]):
+					t.Errorf("%d: a read of %d bytes: %v, or other bytes", i, n, err)
+					return
+				case late:
+					t.Errorf("%d: a read of %d bytes gives some 100 ms after the exit", i, n)
+				}
+				if late {
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+	e.Process.Kill()
+	e.Wait()
+	time.Sleep(100 * time.Millisecond)
+	close(end)
+	tasks.Wait()
+}
+
+// TestLiveQEMUReset resets a guest: what was opened before is gone, and it can be opened
+// again.
+func TestLiveQEMUReset(t *testing.T) {
+	e := emulate(t, append(memfd(), "-S", "-qmp", "unix:"+t.TempDir()+"/other,server=on,wait=off")...)
+	other := e.Args[len(e.Args)-1]
+	other, _, _ = strings.Cut(strings.TrimPrefix(other, "unix:"), ",")
+	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Memory().Uint8(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	c, err := qmp.Dial(t.Context(), other, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Execute(t.Context(), "system_reset", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	deadline, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for !errors.Is(err, remora.ErrGone) && deadline.Err() == nil {
+		_, err = x.Memory().Uint8(t.Context(), 0)
+	}
+	if !errors.Is(err, remora.ErrGone) || !strings.Contains(err.Error(), "reset") {
+		t.Errorf("after a reset: %v", err)
+	}
+	x.Close()
+	again, err := target.Open(t.Context(), fmt.Sprintf("qemu:%d@phys", e.Process.Pid), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Memory().Uint8(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	again.Close()
+}
+
+// TestLiveQEMUBare opens a guest that runs no kernel, and one that is just starting one.
+func TestLiveQEMUBare(t *testing.T) {
+	e := emulate(t, append(memfd(), "-S")...)
+	x, err := target.Open(t.Context(), "qemu:"+e.socket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	k := x.(*target.Kernel)
+	if _, err := k.Tables(t.Context()); !errors.Is(err, remora.ErrNoTable) {
+		t.Errorf("tables of no kernel: %v", err)
+	}
+	for task, err := range k.Tasks(t.Context()) {
+		if err == nil {
+			t.Errorf("a task of no kernel: %v", task)
+		}
+	}
+	if _, err := k.Memory().Uint8(t.Context(), 0xffffffff81000000); !errors.Is(err, remora.ErrNoTable) {
+		t.Errorf("memory of no kernel: %v", err)
+	}
+}
+
+// TestLiveQEMUHotplug plugs memory into a machine that is open.
+func TestLiveQEMUHotplug(t *testing.T) {
+	dir := t.TempDir()
+	e := emulate(t, "-S", "-M", "pc", "-m", "64,slots=2,maxmem=1G", "-qmp", "unix:"+dir+"/other,server=on,wait=off")
+	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", &target.Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	const at = 1 << 32 // where a PC has what is plugged in
+	if _, err := x.Memory().Uint8(t.Context(), at); !errors.Is(err, remora.ErrHole) {
+		t.Errorf("before: %v", err)
+	}
+	c, err := qmp.Dial(t.Context(), dir+"/other", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, do := range []struct {
+		command string
+		args    map[string]any
+	}{
+		{"object-add", map[string]any{"qom-type": "memory-backend-memfd", "id": "more", "size": 128 << 20, "share": true}},
+		{"device_add", map[string]any{"driver": "pc-dimm", "id": "dimm", "memdev": "more"}},
+	} {
+		if err := c.Execute(t.Context(), do.command, do.args, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for err = remora.ErrHole; errors.Is(err, remora.ErrHole) && ctx.Err() == nil; {
+		_, err = x.Memory().WriteAt(t.Context(), []byte("plugged"), at+64<<20)
+	}
+	b := make([]byte, 7)
+	if _, err := x.Memory().ReadAt(t.Context(), b, at+64<<20); err != nil || string(b) != "plugged" {
+		t.Errorf("plugged in: %q, %v", b, err)
+	}
+}
