@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -71,7 +72,7 @@ const kcorePage = 4096
 
 // newKcore reads the headers of a file. It keeps the file, and closes none.
 func newKcore(f kcoreFile, name string) (*kcore, error) {
-	k := &kcore{name: name, file: f}
+	k := &kcore{name: name, file: f, pageSize: os.Getpagesize()}
 	h, err := k.readHead()
 	if err != nil {
 		return nil, err
