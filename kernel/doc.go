@@ -68,6 +68,17 @@
 // looked for. What cannot be read says why: its cause is that of the page, and Explain adds
 // where the page would be.
 //
+// # Live machines
+//
+// Where the physical memory is Live nothing is kept that can change: page tables are walked
+// for each transfer, and of a process once more behind it, so that a page which has moved
+// meanwhile is read again; mappings, tasks and modules are listed anew each time. A list that
+// changes while it is followed is followed again, up to 10 times, and then told as broken.
+// Symbols of modules are read again when modules came or went, and when a name is not found
+// among them. A Process whose process has ended, or has begun another program, is
+// remora.ErrGone: that is looked for behind each read, so what was read was its own. What is
+// kept are answers about the kernel itself: where it is, its symbols and types.
+//
 // # Limits
 //
 // x86-64, arm64 and riscv64. A kernel with neither VMCOREINFO nor registers is not found

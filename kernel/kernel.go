@@ -102,6 +102,15 @@ func (k *Kernel) Tables(ctx context.Context) (*Found, error) {
 	return k.found, err
 }
 
+// Found gives what Tables found, nil if nobody has asked for it yet, or nothing was found.
+// It does no I/O.
+func (k *Kernel) Found() *Found {
+	if k.view.Load() == nil {
+		return nil
+	}
+	return k.found
+}
+
 // open gives the view through the page tables.
 func (k *Kernel) open(ctx context.Context) (*paging.View, error) {
 	if v := k.view.Load(); v != nil {

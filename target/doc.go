@@ -8,6 +8,7 @@
 //
 //	1234, pid:1234   a live process, or a thread of one
 //	self             this process
+//	kernel           the kernel that runs here; kernel@PID, kernel@phys
 //	core:FILE        an ELF core file of a process
 //	vmcore:FILE[,FILE...]  a kernel image, of one file or of the parts of a split one
 //	FILE             a file whose format is found out
@@ -22,6 +23,20 @@
 // tables: see Kernel. With @phys behind it, it is physical memory: a *vmcore.Image. With
 // @PID it is the memory of a process: a *Process.
 // Where both dump and dump@phys are files, ./dump@phys is the second one.
+//
+// # The kernel that runs here
+//
+// "kernel" is the kernel that this program runs on, through /proc/kcore: see
+// vmcore.OpenKcore. A file of that name is written as ./kernel. It takes root with
+// CAP_SYS_RAWIO; what refuses is named by a *remora.AccessError. Written it can be only where
+// Linux lets RAM be reached through /dev/mem, which is rare: where not, opening it to be
+// written fails, and says which setting refuses.
+//
+// "kernel@PID" is a process as the kernel's page tables have it. It agrees with "pid:PID"
+// where both have an answer. By design it reads what protections refuse (PROT_NONE), brings
+// nothing into memory (what is not there is remora.ErrNotPresent), and changes nothing of
+// the process. PID counts in the first pid namespace. Writes go through package proc, as
+// those to "pid:PID" do.
 //
 // # Errors
 //

@@ -89,7 +89,6 @@ func testLiveKinds(t *testing.T) {
 			if !bytes.HasPrefix(want, got) || len(got) < len(want) && !errors.Is(gotErr, remora.ErrNotPresent) {
 				t.Errorf("%v: %d bytes of kernel@PID are others, or end for another reason", x.kind, len(got))
 			}
-		case specimen.Secret: // it is not in the direct map either
 		default:
 			if !bytes.Equal(got, want) || (gotErr == nil) != (wantErr == nil) {
 				t.Errorf("%v: kernel@PID gives %d bytes (%v), pid:PID %d (%v)", x.kind, len(got), gotErr, len(want), wantErr)

@@ -72,6 +72,28 @@
 // ahead. A read of four whole pages or more goes past the cache, and is inflated on all
 // processors, by goroutines that Close ends.
 //
+// # The running system
+//
+// OpenKcore gives the memory of the machine that this program runs on, through /proc/kcore of
+// Linux, which is an ELF file made up as it is read. It is Live, and never mapped into memory.
+// Its reads do not fail: the kernel answers for any place with zeros. So an address has memory
+// where a segment says so, at the place in the file that the segment has; the segments are
+// read again where an address is in none, as memory can be plugged in. Only segments with a
+// physical address count, those of RAM and of the kernel's image.
+//
+// Nor do reads fail for pages that the kernel does not let be read. A page of zeros is therefore
+// looked up in /proc/kpageflags: one that is offline or gone is ErrHole, one that the hardware
+// found bad is ErrPoisoned. After SetTables one that the kernel has not mapped itself, as memory
+// of memfd_secret(2) is not, is ErrFault. What cannot be known: memory that a guest of a
+// confidential machine has not accepted yet, and what a driver says is no RAM (pfn_is_ram),
+// reads as zeros; and without /proc/kpageflags (CONFIG_PROC_PAGE_MONITOR) so do the first two.
+// Kernels before 4.11 do not say where memory is, and are refused. Older kernels than now
+// refuse some pages with EFAULT or EIO: the bytes before are read, and these are faults.
+//
+// To write, KcoreOptions.Write opens /dev/mem, and looks whether the kernel lets RAM be reached
+// through it: with CONFIG_STRICT_DEVMEM it refuses, or says that it wrote and did not. Nothing
+// is written where it does.
+//
 // # Cancellation and concurrency
 //
 // Everything may be called from many goroutines. The context is looked at between

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -48,9 +49,10 @@ type kcoreFlags interface {
 type kcore struct {
 	name     string
 	file     kcoreFile
-	mem      kcoreMem   // nil: read only
-	pages    kcoreFlags // nil: it is not known of pages that read as zeros why they do
-	pageSize int        // bytes that flags are for: a page of this machine
+	mem      kcoreMem                          // nil: read only
+	pages    kcoreFlags                        // nil: it is not known of pages that read as zeros why they do
+	pageSize int                               // bytes that flags are for: a page of this machine
+	tables   atomic.Pointer[remora.Translator] // see Image.SetTables
 	now      atomic.Pointer[kcoreHead]
 	base     *kcoreHead // as it was on opening: what is described
 	notes    notes
@@ -70,7 +72,7 @@ const kcorePage = 4096
 
 // newKcore reads the headers of a file. It keeps the file, and closes none.
 func newKcore(f kcoreFile, name string) (*kcore, error) {
-	k := &kcore{name: name, file: f}
+	k := &kcore{name: name, file: f, pageSize: os.Getpagesize()}
 	h, err := k.readHead()
 	if err != nil {
 		return nil, err
@@ -82,8 +84,20 @@ func newKcore(f kcoreFile, name string) (*kcore, error) {
 
 // Move moves what one segment has of the bytes at a.
 func (k *kcore) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
-	p, ok := k.lookup(a)
-	if !ok {
+	n, err := k.move(ctx, op, a, buf)
+	if op&remora.Write != 0 || n == 0 {
+		return n, err
+	}
+	if there, why := k.present(ctx, a, buf[:n]); there < n {
+		return there, why
+	}
+	return n, err
+}
+
+// move is Move that takes the kernel's word for pages of zeros.
+func (k *kcore) move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
+	p, _ := k.lookup(a)
+	if p == nil {
 		return 0, remora.ErrHole
 	}
 	if room := uint64(p.last - a); uint64(len(buf))-1 > room {
@@ -95,12 +109,7 @@ func (k *kcore) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byt
 	n, err := k.file.read(buf, p.off+int64(a-p.first))
 	if n < len(buf) {
 		retreat := xfer.Retreat{Whole: (*kcoreWhole)(k), Granule: kcorePage}
-		if n, err = retreat.Move(ctx, op, a, buf); err != nil && n == 0 {
-			return 0, err
-		}
-	}
-	if there, why := k.present(a, buf[:n]); there < n {
-		return there, why
+		return retreat.Move(ctx, op, a, buf)
 	}
 	return n, err
 }
@@ -112,8 +121,8 @@ type kcoreWhole kcore
 // Whole reads all of buf.
 func (w *kcoreWhole) Whole(_ context.Context, _ remora.Op, a remora.Addr, buf []byte) error {
 	k := (*kcore)(w)
-	p, ok := k.lookup(a)
-	if !ok {
+	p, _ := k.lookup(a)
+	if p == nil {
 		return remora.ErrHole
 	}
 	n, err := k.file.read(buf, p.off+int64(a-p.first))
@@ -136,9 +145,9 @@ func (k *kcore) write(a remora.Addr, buf []byte) (int, error) {
 }
 
 // vector reads segments that follow one another by one call.
-func (k *kcore) vector(segs []remora.Seg) int {
-	p, ok := k.lookup(segs[0].Addr)
-	if !ok {
+func (k *kcore) vector(ctx context.Context, segs []remora.Seg) int {
+	p, _ := k.lookup(segs[0].Addr)
+	if p == nil {
 		return 0
 	}
 	n, size := 0, 0
@@ -157,7 +166,7 @@ func (k *kcore) vector(segs []remora.Seg) int {
 	}
 	for i := range segs[:n] {
 		s := &segs[i]
-		if there, _ := k.present(s.Addr, s.Buf); there < len(s.Buf) {
+		if there, _ := k.present(ctx, s.Addr, s.Buf); there < len(s.Buf) {
 			return i
 		}
 		s.N, s.Err = len(s.Buf), nil
@@ -165,9 +174,9 @@ func (k *kcore) vector(segs []remora.Seg) int {
 	return n
 }
 
-// lookup gives the piece that a is in. Where there is none the headers are looked at again:
-// memory may have been plugged in.
-func (k *kcore) lookup(a remora.Addr) (*piece, bool) {
+// lookup gives the piece that a is in, and the headers that it is of; nil: none. Where there
+// is none the headers are looked at again: memory may have been plugged in.
+func (k *kcore) lookup(a remora.Addr) (*piece, *kcoreHead) {
 	h := k.now.Load()
 	i, ok := h.find(a)
 	if !ok {
@@ -176,9 +185,9 @@ func (k *kcore) lookup(a remora.Addr) (*piece, bool) {
 		}
 	}
 	if !ok {
-		return nil, false
+		return nil, nil
 	}
-	return &h.table[i], true
+	return &h.table[i], h
 }
 
 // renewed gives the headers as they are now, nil if they are what h has.
@@ -231,13 +240,21 @@ func (k *kcore) check(context.Context, func(*remora.FormatError)) error {
 }
 
 func (k *kcore) explain(a remora.Addr, cause error) error {
-	h := k.now.Load()
-	i, ok := h.find(a)
-	if !ok {
+	p, h := k.lookup(a)
+	if p == nil {
 		return fmt.Errorf("%w: no segment of %s has it", cause, k.name)
 	}
-	p := h.segs[h.table[i].from]
-	return fmt.Errorf("%w: in the segment of %s for 0x%x+0x%x, which the kernel has mapped at 0x%x", cause, k.name, p.Paddr, p.Filesz, p.Vaddr)
+	g := h.segs[p.from]
+	where := fmt.Sprintf("in the segment of %s for 0x%x+0x%x, at 0x%x of the kernel", k.name, g.Paddr, g.Filesz, g.Vaddr+(uint64(a)-g.Paddr))
+	switch {
+	case errors.Is(cause, remora.ErrHole):
+		where += ", and the page is offline or gone"
+	case errors.Is(cause, remora.ErrProtected):
+		where += ": /dev/mem refuses this page"
+	case k.tables.Load() != nil && !errors.Is(cause, remora.ErrPoisoned) && !errors.Is(cause, remora.ErrIO):
+		where += ", where it has not mapped the page itself, as it does with memory of memfd_secret: /proc/kcore reads it as zeros"
+	}
+	return fmt.Errorf("%w: %s", cause, where)
 }
 
 // describe fills in what the headers say. The registers in the notes are those of who reads
@@ -258,6 +275,34 @@ func (k *kcore) describe(m *Meta) {
 		m.Problems = append(m.Problems, bad)
 	}
 	m.Parts = []Part{{File: k.name}}
+}
+
+// plainKcore is the same memory, where a page that the kernel has not mapped is zeros: what
+// page tables are read from, to find out which these are.
+type plainKcore struct{ *Image }
+
+// Transfer moves memory.
+func (p plainKcore) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	if err := p.gate.Admit(op, p.info.Ops, false); err != nil {
+		return xfer.Refuse(segs, err)
+	}
+	defer p.gate.Leave()
+	return xfer.Each(ctx, op, segs, p)
+}
+
+// Move moves a prefix of buf.
+func (p plainKcore) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
+	return p.f.(*kcore).move(ctx, op, a, buf)
+}
+
+// SetTables tells the memory of a running system of its kernel's page tables, which make
+// makes of the memory that it is given. /proc/kcore reads pages that the kernel itself has
+// not mapped as zeros; from now on they are ErrFault. Of another Image it does nothing.
+func (m *Image) SetTables(make func(remora.Space) remora.Translator) {
+	if k, ok := m.f.(*kcore); ok {
+		t := make(plainKcore{m})
+		k.tables.Store(&t)
+	}
 }
 
 // newLive gives the Image of the memory of the running system.

@@ -35,7 +35,6 @@ func openKcore(o *KcoreOptions) (*Image, error) {
 		}
 		return nil, err
 	}
-	k.pageSize = os.Getpagesize()
 	if fd, errno := linux.Open(flagsPath, linux.RDONLY); errno == linux.OK {
 		k.pages = fdFile(fd)
 	}

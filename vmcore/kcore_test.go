@@ -295,6 +295,46 @@ func TestKcoreVector(t *testing.T) {
 	}
 }
 
+// tablesOf has all of the direct map mapped, but for the pages of some frames.
+type tablesOf struct {
+	t     *testing.T
+	plain remora.Space
+	none  []uint64
+}
+
+func (x tablesOf) Translate(ctx context.Context, va remora.Addr) remora.Extent {
+	frame := uint64(va-kdirect) / kpage
+	e := remora.Extent{Virt: va &^ (kpage - 1), Size: kpage, Perm: remora.PermRead}
+	if slices.Contains(x.none, frame) {
+		e.Err = remora.ErrUnmapped
+		if b, err := remora.New(x.plain).Uint64(ctx, remora.Addr(frame)*kpage); b != 0 || err != nil {
+			x.t.Errorf("without tables frame %d is %#x, %v", frame, b, err)
+		}
+	}
+	return e
+}
+
+// A page that the kernel has not mapped itself is not zeros.
+func TestKcoreNotMapped(t *testing.T) {
+	m := newMachine(64 * kpage)
+	clear(m.pages[10])
+	clear(m.pages[20])
+	img := m.open(t, false)
+	defer img.Close()
+	b := make([]byte, 40*kpage)
+	if n, err := img.Memory().ReadAt(t.Context(), b, kpage); n != len(b) || err != nil {
+		t.Errorf("before the tables are known: %d bytes, %v", n, err)
+	}
+	img.SetTables(func(plain remora.Space) remora.Translator { return tablesOf{t, plain, []uint64{5, 20}} })
+	n, err := img.Memory().ReadAt(t.Context(), b, kpage)
+	if n != 19*kpage || !errors.Is(err, remora.ErrFault) || !strings.Contains(err.Error(), "has not mapped the page itself") {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if n, err := img.Memory().ReadAt(t.Context(), b[:10*kpage], 21*kpage); n != 10*kpage || err != nil {
+		t.Errorf("behind it: %d bytes, %v", n, err)
+	}
+}
+
 // Memory may be plugged in and out.
 func TestKcoreHotplug(t *testing.T) {
 	m := newMachine(16 * kpage)

@@ -3,6 +3,7 @@
 package vmcore
 
 import (
+	"context"
 	"encoding/binary"
 	"sync"
 
@@ -24,14 +25,56 @@ var pageFlagsPool = sync.Pool{New: func() any { return new(pageFlags) }}
 
 // present gives how many of the bytes that were read at a, xfer.ChunkBytes at most, are
 // those of memory, and why not more. The kernel reads as zeros a page that is offline, that
-// the hardware found bad, or that is gone, so pages of zeros are asked for. No other page
-// can be one of these.
-func (k *kcore) present(a remora.Addr, buf []byte) (int, error) {
-	if k.pages == nil {
-		return len(buf), nil
-	}
+// the hardware found bad, that is gone, or that it has not mapped itself, so pages of zeros
+// are asked for. No other page can be one of these.
+func (k *kcore) present(ctx context.Context, a remora.Addr, buf []byte) (int, error) {
 	first, end := k.zeroPages(a, buf)
 	if first == end {
+		return len(buf), nil
+	}
+	there, why := k.online(a, buf, first, end)
+	if there > first {
+		if n, none := k.mapped(ctx, a, buf, first, min(there, end)); n < there && none != nil {
+			return n, none
+		}
+	}
+	return there, why
+}
+
+// mapped looks for a page of zeros from first to end that the kernel has not mapped, as it
+// does with memory of memfd_secret(2) and with what it is about to give away.
+func (k *kcore) mapped(ctx context.Context, a remora.Addr, buf []byte, first, end int) (int, error) {
+	tables := k.tables.Load()
+	if tables == nil {
+		return end, nil
+	}
+	var e remora.Extent
+	for at := first; at < end; {
+		n := k.inPage(a, buf, at)
+		p, h := k.lookup(a + remora.Addr(at))
+		if p == nil {
+			return at, remora.ErrHole
+		}
+		g := h.segs[p.from]
+		va := remora.Addr(g.Vaddr+(uint64(a)-g.Paddr)) + remora.Addr(at)
+		if va < e.Virt || uint64(va-e.Virt) >= e.Size {
+			e = (*tables).Translate(ctx, va)
+		}
+		switch none := e.Err != nil || e.Perm&remora.PermRead == 0; {
+		case ctx.Err() != nil:
+			return at, ctx.Err()
+		case none && allZeros(buf[at:at+n]):
+			return at, remora.ErrFault
+		}
+		at += n
+	}
+	return end, nil
+}
+
+// online looks for a page from first to end that the kernel knows to be none that can be
+// read.
+func (k *kcore) online(a remora.Addr, buf []byte, first, end int) (int, error) {
+	if k.pages == nil {
 		return len(buf), nil
 	}
 	room := pageFlagsPool.Get().(*pageFlags)

@@ -14,7 +14,7 @@ import (
 type vectoredFormat interface {
 	// vector reads a prefix of segs, of which there are at least two, xfer.ChunkSegs at
 	// most, and fills in what became of these. It gives how many they are, each complete.
-	vector(segs []remora.Seg) int
+	vector(ctx context.Context, segs []remora.Seg) int
 }
 
 // vectored is Transfer for such a format.
@@ -22,7 +22,7 @@ func (m *Image) vectored(ctx context.Context, op remora.Op, segs []remora.Seg, f
 	for i := 0; i < len(segs); {
 		n := adjacent(segs[i:])
 		if n > 1 && ctx.Err() == nil {
-			done := f.vector(segs[i : i+n])
+			done := f.vector(ctx, segs[i:i+n])
 			i, n = i+done, n-done
 		} else if n < 2 {
 			for n = 1; i+n < len(segs) && adjacent(segs[i+n:]) < 2; n++ {

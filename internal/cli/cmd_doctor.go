@@ -22,6 +22,8 @@ func doctorCommand() Command {
 		Long: "Tries every way into a process by reading a few bytes through it, goes through the rules by which the kernel\n" +
 			"decides who may read whose memory, and tries what else of the kernel is of use. Nothing is written. Of what does\n" +
 			"not work it says why, and what would help.\n\n" +
+			"Of the kernel that runs here (kernel, kernel@PID) it says whether its memory can be read and written, and which\n" +
+			"setting of the kernel refuses.\n\n" +
 			"The way through ptrace stops the process for a moment; --no-stop leaves it out.\n\n" +
 			"The exit code is that of opening the target: 0 if its memory can be read, 3 if there is no such process or no\n" +
 			"memory, 4 if it is not permitted.",
@@ -29,6 +31,7 @@ func doctorCommand() Command {
 			"remora doctor 1234",
 			"remora doctor self           # what this machine lets a process do at all",
 			"remora doctor 1234 --no-stop # leave the process alone",
+			"remora doctor kernel         # who may read and write the kernel that runs here",
 		},
 		New: func(flags *pflag.FlagSet) Run {
 			noStop := flags.Bool("no-stop", false, "do not try ptrace, which stops the target for a moment")
@@ -95,6 +98,9 @@ func runDoctor(ctx context.Context, env *Env, spec string, noStop bool) (Result,
 	for _, f := range proc.Facilities() {
 		d.Kernel = append(d.Kernel, kernelReport(f))
 	}
+	if isRunningKernel(spec) {
+		d.Kernel = append(runningKernel(), d.Kernel...)
+	}
 	t, err := env.Open(ctx, spec, nil)
 	if d.Opens = err == nil; d.Opens {
 		defer t.Close()
@@ -107,10 +113,12 @@ func runDoctor(ctx context.Context, env *Env, spec string, noStop bool) (Result,
 		}
 	}
 	pid, ok := target.PID(spec)
-	if !ok {
-		if err != nil {
-			return nil, err
-		}
+	switch {
+	case !ok && isRunningKernel(spec):
+		return d, err
+	case !ok && err != nil:
+		return nil, err
+	case !ok:
 		return d, nil
 	}
 	e := examination{ctx: ctx, env: env, spec: spec, pid: pid, noStop: noStop, found: d}

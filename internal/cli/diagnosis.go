@@ -100,6 +100,10 @@ func (d *diagnosis) summary(b *strings.Builder) {
 		}
 	}
 	switch {
+	case d.Process == nil && isRunningKernel(d.Target) && !d.Opens:
+		b.WriteString("The kernel that runs here cannot be read.\n")
+	case d.Process == nil && isRunningKernel(d.Target):
+		b.WriteString("The kernel that runs here can be read.\n")
 	case d.Process == nil && d.Opens:
 		b.WriteString("This is not a live process. It can be read.\n")
 	case d.Process == nil:
