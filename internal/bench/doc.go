@@ -15,6 +15,9 @@
 // debugging information for those who need that. Whole commands are run to their end, as a
 // user does. What no peer can do is held against the start of a process that does nothing.
 //
+// A gdb stub is read by turns with gdb itself. Here that counts with connecting to it and
+// letting it go, for gdb without.
+//
 // Rows of the twin alone are for calibration: a system call that does nothing, a copy
 // of memory, the start of a process. What takes seconds is done in ten rounds.
 package main
