@@ -46,10 +46,10 @@ func TestR104LiveGetCmdIsProc(t *testing.T) {
 		{[]string{"", ""}, []string{"", ""}},
 		{[]string{strings.Repeat("long ", 10000)}, []string{"LONG=" + strings.Repeat("x", 100000)}},
 	} {
-		pid := startShell(t, c.args, c.env)
+		pid := startWaiting(t, c.args, c.env)
 		argv, _ := wantCommand(t, h, pid)
-		if !slices.Equal(argv[3:], c.args) {
-			t.Errorf("%q, want %q", argv[3:], c.args)
+		if !slices.Equal(argv[1:], c.args) {
+			t.Errorf("%q, want %q", argv[1:], c.args)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestR104LiveGetCmdOfATitle(t *testing.T) {
 		{"NUL at the end alone", nil, func(u *User) string { return strings.Repeat("t", int(u.ArgEnd-u.ArgStart)-1) + "\x00" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			pid := startShell(t, c.args, []string{"SOME=thing", "OTHER=thing"})
+			pid := startWaiting(t, c.args, []string{"SOME=thing", "OTHER=thing"})
 			p := getProc(t, h, pid)
 			n, err := h.UWrite(t.Context(), []byte(c.title(&p.User)), p.User.ArgStart)
 			if err != nil {

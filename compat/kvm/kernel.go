@@ -77,13 +77,29 @@ func newFound(k *target.Kernel, c *Config) (*found, error) {
 	f := &found{k: k.Kernel, in: k, phys: k.Phys.Memory()}
 	if c.Overlay {
 		f.layer = compose.Overlay(f.phys)
-		f.phys = remora.New(f.layer)
-		f.k = k.Over(f.layer)
+		f.phys = remora.New(overlaidMemory(f.layer, f.phys))
+		f.k = k.Over(f.phys)
 	}
 	if err := f.openSwap(c.Swapfile); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// mappedLayer is a layer over memory of which there is a list. A layer changes what lies
+// where, and not where there is something.
+type mappedLayer struct {
+	*compose.Layer
+	remora.Mapper
+}
+
+// overlaidMemory gives what is read and written of below with a layer over it. A kernel
+// that does not say where it is is looked for in the list of its memory.
+func overlaidMemory(l *compose.Layer, below *remora.Memory) remora.Space {
+	if m, ok := remora.As[remora.Mapper](below); ok {
+		return &mappedLayer{l, m}
+	}
+	return l
 }
 
 // openSwap opens the file of a swap area, if there is one.

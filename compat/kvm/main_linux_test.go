@@ -3,6 +3,7 @@
 package kvm
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,25 @@ import (
 
 	"github.com/remora-go/remora/compat/errno"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/internal/sys/linux"
+)
+
+// What this program is besides its tests, where it is called so.
+const (
+	waitName = "waits" // its name: prints a line, and waits for the end of its input
+	showName = "show"  // its first argument: see show
 )
 
 func TestMain(m *testing.M) {
+	switch {
+	case os.Args[0] == waitName:
+		fmt.Println("ready")
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	case len(os.Args) == 3 && os.Args[1] == showName:
+		fmt.Fprintln(os.Stderr, show(os.Args[2]))
+		os.Exit(1)
+	}
 	specimen.Main(specimen.Job{Name: "stranger", Run: stranger})
 	os.Exit(m.Run())
 }
@@ -71,11 +88,33 @@ func getProc(t testing.TB, h *Handle, pid int) *Proc {
 	return p
 }
 
-// startShell starts a process with these arguments and environment. It waits for its
+// show prints where it keeps a text, and the text as it is then for each line of its input
+// that is "show". At "exec" it begins anew, with that as the text.
+func show(text string) error {
+	b := []byte(text)
+	fmt.Printf("%p\n", b)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch in.Text() {
+		case "show":
+			fmt.Printf("%s\n", b)
+		case "exec":
+			os.Args[2] = "exec"
+			return linux.ExecSelf()
+		}
+	}
+	return io.EOF
+}
+
+// startWaiting starts a process with these arguments and environment. It waits for its
 // input, which ends with the test.
-func startShell(t testing.TB, args, env []string) int {
+func startWaiting(t testing.TB, args, env []string) int {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", "echo ready; read x"}, args...)...)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self)
+	c.Args = append([]string{waitName}, args...)
 	c.Env = env
 	if env == nil {
 		c.Env = []string{}

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/remora-go/remora"
@@ -53,65 +52,6 @@ func TestR91LiveNamelistOfTheRunningSystem(t *testing.T) {
 	if n, err := h.NList(t.Context(), list); n != 0 || err != nil || list[0].Value != 0xffffffff82000000 {
 		t.Errorf("%d, %v, %+v", n, err, list)
 	}
-}
-
-// TestR91LiveSymbolsOfTheRunningSystem are those of /proc/kallsyms, or a refusal where it
-// hides them.
-func TestR91LiveSymbolsOfTheRunningSystem(t *testing.T) {
-	b, err := os.ReadFile("/proc/kallsyms")
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
-		testneed.Lacks(t, "this kernel has no /proc/kallsyms")
-	}
-	h := openRunningSystem(t, nil, os.O_RDONLY)
-	list := []Nlist{{Name: "_stext"}, {Name: "no_such_symbol"}}
-	n, nlistErr := h.NList(t.Context(), list)
-	if err != nil {
-		wantFailed(t, n, nlistErr, errno.EACCES, fs.ErrPermission)
-		return
-	}
-	line := ""
-	for l := range strings.Lines(string(b)) {
-		if strings.HasSuffix(l, " T _stext\n") {
-			line = strings.TrimSuffix(l, "\n")
-		}
-	}
-	if strings.HasPrefix(line, "0000000000000000 ") {
-		wantFailed(t, n, nlistErr, errno.EACCES, fs.ErrPermission)
-		return
-	}
-	if got := fmt.Sprintf("%016x %c %s", uint64(list[0].Value), list[0].Type, list[0].Name); n != 1 || nlistErr != nil || got != line {
-		t.Errorf("%d, %v, %q: want %q and one that is missing", n, nlistErr, got, line)
-	}
-}
-
-// TestR96LiveKernelOfTheRunningSystem reads where /proc/kcore is, and elsewhere is told why
-// it cannot.
-func TestR96LiveKernelOfTheRunningSystem(t *testing.T) {
-	h := openRunningSystem(t, nil, os.O_RDWR)
-	buf := make([]byte, 64)
-	_, err := os.Stat("/proc/kcore")
-	if errors.Is(err, fs.ErrNotExist) {
-		for _, call := range []transfer{h.KRead, h.KWrite, h.PRead, h.PWrite} {
-			n, err := call(t.Context(), buf, 0xffffffff81000000)
-			wantFailed(t, n, err, errno.ENOSYS, errors.ErrUnsupported)
-		}
-		return
-	}
-	list := []Nlist{{Name: "linux_banner"}}
-	if n, err := h.NList(t.Context(), list); n != 0 || err != nil {
-		testneed.Lacks(t, fmt.Sprintf("linux_banner is not known: %d, %v", n, err))
-	}
-	n, err := h.KRead(t.Context(), buf, list[0].Value)
-	if errors.Is(err, fs.ErrPermission) {
-		wantFailed(t, n, err, errno.EACCES, fs.ErrPermission)
-		return
-	}
-	wantAll(t, n, err, len(buf))
-	if !bytes.HasPrefix(buf, []byte("Linux version ")) {
-		t.Errorf("%q", buf)
-	}
-	n, err = h.KWrite(t.Context(), buf, list[0].Value)
-	wantFailed(t, n, err, errno.EROFS, remora.ErrReadOnly)
 }
 
 // TestR99LiveProcessMemory: a handle reads and writes a process, without a leak.
