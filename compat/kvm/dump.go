@@ -155,11 +155,6 @@ func (d *dump) User(ctx context.Context, p *Proc) (remora.Target, error) {
 		return nil, fmt.Errorf("pid %d is a kernel thread: %w", p.PID, fs.ErrNotExist)
 	}
 	u, err := d.k.Process(ctx, p.PID, &kernel.ProcessOptions{Swaps: d.swaps})
-	if err != nil && len(d.swaps) > 0 && ctx.Err() == nil { // the swap file is used where the image allows
-		if without, bad := d.k.Process(ctx, p.PID, nil); bad == nil {
-			u, err = without, nil
-		}
-	}
 	if err != nil {
 		return nil, err
 	}
