@@ -202,35 +202,6 @@ func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
 		return nil, fmt.Errorf("pid %d is a kernel thread: %w", p.PID, fs.ErrNotExist)
 	}
 	u, err := f.k.Process(ctx, p.PID, &kernel.ProcessOptions{Swaps: f.swaps})
-	if err != nil && len(f.swaps) > 0 && ctx.Err() == nil { // the swap file is used where the image allows
-		if without, bad := f.k.Process(ctx, p.PID, nil); bad == nil {
-			u, err = without, nil
-		}
-	}
-	if err != nil {
-		if f.live() && errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %w", err, remora.ErrGone)
-		}
-		return nil, err
-	}
-	if uint64(u.Task.StartBoot/tick) != p.Start {
-		return nil, errors.Join(errGone(p), u.Close())
-	}
-	return u, nil
-}
-
-// live says whether this is a kernel that runs.
-func (f *found) live() bool { return f.phys.Info().Live }
-
-// Refresh looks a process of a guest up again. Those of an image stay as they are.
-func (f *found) Refresh(ctx context.Context, p *Proc) (*Proc, error) {
-	if !f.live() {
-		return p, nil
-	}
-	t, err := f.k.Task(ctx, p.PID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errGone(p)
-	}
 	if err != nil {
 		return nil, err
 	}
