@@ -74,15 +74,18 @@ func TestLiveQEMUKilled(t *testing.T) {
 		times = 10
 	}
 	for i := range times {
-		args := []string{"-S", "-M", "pc"}
-		if i%2 == 0 {
-			args = append([]string{"-S"}, memfd()...)
-		}
-		testKilled(t, emulate(t, args...), i)
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			args := []string{"-S", "-M", "pc"}
+			if i%2 == 0 {
+				args = append([]string{"-S"}, memfd()...)
+			}
+			testKilled(t, emulate(t, args...))
+		})
 	}
 }
 
-func testKilled(t *testing.T, e *emulated, i int) {
+func testKilled(t *testing.T, e *emulated) {
 	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", &target.Options{Write: true})
 	if err != nil {
 		t.Fatal(err)
@@ -111,10 +114,10 @@ func testKilled(t *testing.T, e *emulated, i int) {
 				switch {
 				case errors.Is(err, remora.ErrGone):
 				case err != nil || !bytes.Equal(b, want[at:at+n]):
-					t.Errorf("%d: a read of %d bytes: %v, or other bytes", i, n, err)
+					t.Errorf("a read of %d bytes: %v, or other bytes", n, err)
 					return
 				case late:
-					t.Errorf("%d: a read of %d bytes gives some 100 ms after the exit", i, n)
+					t.Errorf("a read of %d bytes gives some 100 ms after the exit", n)
 				}
 				if late {
 					return
@@ -230,4 +233,54 @@ func TestLiveQEMUHotplug(t *testing.T) {
 	if _, err := x.Memory().ReadAt(t.Context(), b, at+64<<20); err != nil || string(b) != "plugged" {
 		t.Errorf("plugged in: %q, %v", b, err)
 	}
+}
+
+// testBoot opens another guest again and again while it boots the same kernel: there is a
+// clear error, until there are tasks. That guest has no /init, and stands still in the end.
+func (g *liveQEMU) testBoot(t *testing.T) {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", g.PID())) // of QEMU, here
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, vmlinuz, _ := strings.Cut(string(line), "-kernel\x00")
+	vmlinuz, _, _ = strings.Cut(vmlinuz, "\x00")
+	e := emulate(t, "-m", "256", "-cpu", "max,-cx16,la57=off", "-kernel", vmlinuz, "-append", "panic=0")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	seen := map[string]int{}
+	for {
+		began := time.Now()
+		err := countTasks(ctx, "qemu:"+e.socket)
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("an attempt took %v", took)
+		}
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no tasks in the end: %v", err)
+		}
+		seen[strings.SplitAfter(err.Error(), ":")[0]]++
+	}
+	t.Logf("while it booted: %v", seen)
+}
+
+// countTasks gives an error where a kernel does not have a few tasks.
+func countTasks(ctx context.Context, spec string) error {
+	x, err := target.Open(ctx, spec, nil)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	n := 0
+	for _, err := range x.(*target.Kernel).Tasks(ctx) {
+		if err != nil {
+			return err
+		}
+		n++
+	}
+	if n < 5 {
+		return fmt.Errorf("%d tasks", n)
+	}
+	return nil
 }
