@@ -7,14 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/internal/sys/linux"
 	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/proc"
 	"github.com/remora-go/remora/target"
@@ -28,7 +25,6 @@ type guests struct {
 	remora string // the command, built
 	lab    *lasting
 	agent  *vmlab.Agent
-	qemus  []*exec.Cmd
 	open   []remora.Target
 }
 
@@ -39,7 +35,7 @@ const guestBytes = 256 << 20
 func newGuests() (_ part, err error) {
 	b := &guests{bench: &bench{page: uint64(os.Getpagesize()), random: rand.New(rand.NewPCG(1, 2))}, lab: &lasting{}}
 	defer labDone(b, &err)
-	if b.dir, err = os.MkdirTemp("", "remora-"); err != nil { // of sockets, whose names are short
+	if b.dir, err = os.MkdirTemp("", "remora-"); err != nil {
 		return nil, err
 	}
 	b.remora = filepath.Join(b.dir, "remora")
@@ -81,41 +77,22 @@ func (b *guests) close() error {
 	for _, x := range b.open {
 		x.Close()
 	}
-	for _, q := range b.qemus {
-		q.Process.Kill()
-		q.Wait()
-	}
 	b.lab.end()
 	return os.RemoveAll(b.dir)
 }
 
 // start starts a guest without a kernel, opens it, and fills its memory. host is where
 // that lies in QEMU's process.
-func (b *guests) start(name string, args ...string) (x remora.Target, host remora.Range, err error) {
-	socket := filepath.Join(b.dir, name)
-	q := exec.Command("qemu-system-x86_64", append([]string{"-S", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg",
-		"-m", fmt.Sprint(guestBytes >> 20), "-qmp", "unix:" + socket + ",server=on,wait=off"}, args...)...)
-	q.SysProcAttr = linux.DiesWithParent()
-	if err := q.Start(); err != nil {
-		return nil, host, err
-	}
-	b.qemus = append(b.qemus, q)
-	for range 500 {
-		c, err := net.Dial("unix", socket)
-		if err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if x, err = target.Open(context.Background(), "qemu:"+socket+"@phys", &target.Options{Write: true}); err != nil {
+func (b *guests) start(args ...string) (x remora.Target, host remora.Range, err error) {
+	q := vmlab.StartBare(b.lab, append([]string{"-S", "-m", fmt.Sprint(guestBytes >> 20)}, args...)...)
+	if x, err = target.Open(context.Background(), "qemu:"+q.QMP()+"@phys", &target.Options{Write: true}); err != nil {
 		return nil, host, err
 	}
 	b.open = append(b.open, x)
 	if _, err := x.Memory().WriteAt(context.Background(), make([]byte, guestBytes-(1<<20)), 1<<20); err != nil {
 		return nil, host, err
 	}
-	b.pid = q.Process.Pid
+	b.pid = q.PID()
 	p, err := proc.Open(b.pid, nil)
 	if err != nil {
 		return nil, host, err
@@ -130,7 +107,7 @@ func (b *guests) start(name string, args ...string) (x remora.Target, host remor
 }
 
 func (b *guests) rows() ([]row, error) {
-	shared, at, err := b.start("shared", "-M", "pc,memory-backend=ram", "-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%d,share=on", guestBytes))
+	shared, at, err := b.start("-M", "pc,memory-backend=ram", "-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%d,share=on", guestBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +115,7 @@ func (b *guests) rows() ([]row, error) {
 	copies := b.reads("shared memory, 16 MiB, by memcpy", "at most 1.11", shared, at)
 	copies.there = func(_ *twin, n int) string { return fmt.Sprintf("copy %d %d", bulk, n) }
 	rows = append(rows, copies, b.words(shared), b.vector("shared memory, 1,024 ranges", "", shared, at))
-	private, at, err := b.start("private", "-M", "pc")
+	private, at, err := b.start()
 	if err != nil {
 		return nil, err
 	}
