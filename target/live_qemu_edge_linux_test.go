@@ -8,63 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/internal/qmp"
-	"github.com/remora-go/remora/internal/sys/linux"
-	"github.com/remora-go/remora/internal/testneed"
+	"github.com/remora-go/remora/internal/vmlab"
 	"github.com/remora-go/remora/target"
 )
-
-// emulated is a QEMU without a kernel.
-type emulated struct {
-	*exec.Cmd
-	socket string
-}
-
-// emulate starts a PC with 64 MiB, whose processor stands still, until the test ends.
-func emulate(t *testing.T, args ...string) *emulated {
-	t.Helper()
-	const program = "qemu-system-x86_64"
-	if _, err := exec.LookPath(program); err != nil {
-		testneed.Lacks(t, "needs the program "+program)
-	}
-	dir, err := os.MkdirTemp("", "remora-") // a socket's name is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	e := &emulated{socket: filepath.Join(dir, "qmp")}
-	e.Cmd = exec.Command(program, append([]string{"-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-m", "64",
-		"-qmp", "unix:" + e.socket + ",server=on,wait=off"}, args...)...)
-	e.SysProcAttr = linux.DiesWithParent()
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Process.Kill(); e.Wait() })
-	for range 500 {
-		if c, err := net.Dial("unix", e.socket); err == nil { // it is there before QEMU listens
-			c.Close()
-			return e
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("QEMU does not make its socket")
-	return nil
-}
-
-// memfd are the arguments for memory that others can map.
-func memfd() []string {
-	return []string{"-M", "pc,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=64M,share=on"}
-}
 
 // TestLiveQEMUKilled ends QEMU at random moments while its guest is read: each call gives
 // all bytes and the right ones, or remora.ErrGone, and 100 ms later each gives that.
@@ -74,16 +27,19 @@ func TestLiveQEMUKilled(t *testing.T) {
 		times = 10
 	}
 	for i := range times {
-		args := []string{"-S", "-M", "pc"}
-		if i%2 == 0 {
-			args = append([]string{"-S"}, memfd()...)
-		}
-		testKilled(t, emulate(t, args...), i)
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			args := []string{"-S"}
+			if i%2 == 0 {
+				args = append(args, vmlab.BareShared()...)
+			}
+			testKilled(t, vmlab.StartBare(t, args...))
+		})
 	}
 }
 
-func testKilled(t *testing.T, e *emulated, i int) {
-	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", &target.Options{Write: true})
+func testKilled(t *testing.T, e *vmlab.Bare) {
+	x, err := target.Open(t.Context(), "qemu:"+e.QMP()+"@phys", &target.Options{Write: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,10 +67,10 @@ func testKilled(t *testing.T, e *emulated, i int) {
 				switch {
 				case errors.Is(err, remora.ErrGone):
 				case err != nil || !bytes.Equal(b, want[at:at+n]):
-					t.Errorf("%d: a read of %d bytes: %v, or other bytes", i, n, err)
+					t.Errorf("a read of %d bytes: %v, or other bytes", n, err)
 					return
 				case late:
-					t.Errorf("%d: a read of %d bytes gives some 100 ms after the exit", i, n)
+					t.Errorf("a read of %d bytes gives some 100 ms after the exit", n)
 				}
 				if late {
 					return
@@ -123,8 +79,7 @@ func testKilled(t *testing.T, e *emulated, i int) {
 		})
 	}
 	time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
-	e.Process.Kill()
-	e.Wait()
+	e.Kill()
 	time.Sleep(100 * time.Millisecond)
 	close(end)
 	tasks.Wait()
@@ -133,22 +88,15 @@ func testKilled(t *testing.T, e *emulated, i int) {
 // TestLiveQEMUReset resets a guest: what was opened before is gone, and it can be opened
 // again.
 func TestLiveQEMUReset(t *testing.T) {
-	e := emulate(t, append(memfd(), "-S", "-qmp", "unix:"+t.TempDir()+"/other,server=on,wait=off")...)
-	other := e.Args[len(e.Args)-1]
-	other, _, _ = strings.Cut(strings.TrimPrefix(other, "unix:"), ",")
-	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", nil)
+	e := vmlab.StartBare(t, append(vmlab.BareShared(), "-S")...)
+	x, err := target.Open(t.Context(), "qemu:"+e.QMP()+"@phys", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := x.Memory().Uint8(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
-	c, err := qmp.Dial(t.Context(), other, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Execute(t.Context(), "system_reset", nil, nil); err != nil {
+	if err := e.Execute(t.Context(), "system_reset", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	deadline, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -160,7 +108,7 @@ func TestLiveQEMUReset(t *testing.T) {
 		t.Errorf("after a reset: %v", err)
 	}
 	x.Close()
-	again, err := target.Open(t.Context(), fmt.Sprintf("qemu:%d@phys", e.Process.Pid), nil)
+	again, err := target.Open(t.Context(), fmt.Sprintf("qemu:%d@phys", e.PID()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +120,8 @@ func TestLiveQEMUReset(t *testing.T) {
 
 // TestLiveQEMUBare opens a guest that runs no kernel, and one that is just starting one.
 func TestLiveQEMUBare(t *testing.T) {
-	e := emulate(t, append(memfd(), "-S")...)
-	x, err := target.Open(t.Context(), "qemu:"+e.socket, nil)
+	e := vmlab.StartBare(t, append(vmlab.BareShared(), "-S")...)
+	x, err := target.Open(t.Context(), "qemu:"+e.QMP(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,9 +142,8 @@ func TestLiveQEMUBare(t *testing.T) {
 
 // TestLiveQEMUHotplug plugs memory into a machine that is open.
 func TestLiveQEMUHotplug(t *testing.T) {
-	dir := t.TempDir()
-	e := emulate(t, "-S", "-M", "pc", "-m", "64,slots=2,maxmem=1G", "-qmp", "unix:"+dir+"/other,server=on,wait=off")
-	x, err := target.Open(t.Context(), "qemu:"+e.socket+"@phys", &target.Options{Write: true})
+	e := vmlab.StartBare(t, "-S", "-m", "64,slots=2,maxmem=1G")
+	x, err := target.Open(t.Context(), "qemu:"+e.QMP()+"@phys", &target.Options{Write: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,11 +152,6 @@ func TestLiveQEMUHotplug(t *testing.T) {
 	if _, err := x.Memory().Uint8(t.Context(), at); !errors.Is(err, remora.ErrHole) {
 		t.Errorf("before: %v", err)
 	}
-	c, err := qmp.Dial(t.Context(), dir+"/other", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
 	for _, do := range []struct {
 		command string
 		args    map[string]any
@@ -217,7 +159,7 @@ func TestLiveQEMUHotplug(t *testing.T) {
 		{"object-add", map[string]any{"qom-type": "memory-backend-memfd", "id": "more", "size": 128 << 20, "share": true}},
 		{"device_add", map[string]any{"driver": "pc-dimm", "id": "dimm", "memdev": "more"}},
 	} {
-		if err := c.Execute(t.Context(), do.command, do.args, nil); err != nil {
+		if err := e.Execute(t.Context(), do.command, do.args, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -230,4 +172,54 @@ func TestLiveQEMUHotplug(t *testing.T) {
 	if _, err := x.Memory().ReadAt(t.Context(), b, at+64<<20); err != nil || string(b) != "plugged" {
 		t.Errorf("plugged in: %q, %v", b, err)
 	}
+}
+
+// testBoot opens another guest again and again while it boots the same kernel: there is a
+// clear error, until there are tasks. That guest has no /init, and stands still in the end.
+func (g *liveQEMU) testBoot(t *testing.T) {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", g.PID())) // of QEMU, here
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, vmlinuz, _ := strings.Cut(string(line), "-kernel\x00")
+	vmlinuz, _, _ = strings.Cut(vmlinuz, "\x00")
+	e := vmlab.StartBare(t, "-m", "256", "-cpu", "max,-cx16,la57=off", "-kernel", vmlinuz, "-append", "panic=0")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	seen := map[string]int{}
+	for {
+		began := time.Now()
+		err := countTasks(ctx, "qemu:"+e.QMP())
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("an attempt took %v", took)
+		}
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no tasks in the end: %v", err)
+		}
+		seen[strings.SplitAfter(err.Error(), ":")[0]]++
+	}
+	t.Logf("while it booted: %v", seen)
+}
+
+// countTasks gives an error where a kernel does not have a few tasks.
+func countTasks(ctx context.Context, spec string) error {
+	x, err := target.Open(ctx, spec, nil)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	n := 0
+	for _, err := range x.(*target.Kernel).Tasks(ctx) {
+		if err != nil {
+			return err
+		}
+		n++
+	}
+	if n < 5 {
+		return fmt.Errorf("%d tasks", n)
+	}
+	return nil
 }

@@ -53,6 +53,9 @@ func TestLiveQEMU(t *testing.T) {
 				t.Run("pause", g.testPause)
 				t.Run("churn", g.testChurn)
 				t.Run("busy", g.testBusy)
+				if i == 0 && !anonymous {
+					t.Run("boot", g.testBoot)
+				}
 				t.Run("killed", g.testKilled) // the last
 			})
 		}

@@ -24,7 +24,7 @@ func main() {
 	rounds := flag.Int("rounds", 21, "rounds of each row; at least 10")
 	each := flag.Duration("each", 50*time.Millisecond, "about how long one side runs in a round")
 	only := flag.String("only", "", "run rows whose name holds this")
-	which := flag.String("part", "process", "process, image, kernel or stub")
+	which := flag.String("part", "process", "process, image, kernel, stub or guest")
 	flag.Parse()
 	if *rounds < 10 {
 		fmt.Fprintln(os.Stderr, "bench: fewer than 10 rounds tell nothing")
@@ -59,7 +59,7 @@ type part interface {
 
 // parts are the groups, by name.
 func parts() map[string]func() (part, error) {
-	return map[string]func() (part, error){"process": newProcess, "image": newImages, "kernel": newKernels, "stub": newStubs}
+	return map[string]func() (part, error){"process": newProcess, "image": newImages, "kernel": newKernels, "stub": newStubs, "guest": newGuests}
 }
 
 // run measures the rows of one part and prints a table.
