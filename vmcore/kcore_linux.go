@@ -100,6 +100,18 @@ func openMem(k *kcore) (kcoreMem, error) {
 	return fdFile(fd), nil
 }
 
+// someRAM gives a physical address that is RAM and not in the first MiB, of which x86
+// kernels let more be reached.
+func (k *kcore) someRAM() remora.Addr {
+	const low = 1 << 20
+	for _, p := range k.base.table {
+		if p.last >= low {
+			return max(p.first, low)
+		}
+	}
+	return k.base.table[0].first
+}
+
 // fdFile is an open file descriptor.
 type fdFile int
 

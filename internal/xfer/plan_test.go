@@ -369,3 +369,40 @@ func TestPlanOverASpaceWithoutStopAtFault(t *testing.T) {
 		t.Errorf("below holds %v, want %v", below.mem, want)
 	}
 }
+
+// moving is a Translator that sends a page elsewhere once it has been read.
+type moving struct {
+	below *ram
+	moves int
+}
+
+func (m *moving) Translate(_ context.Context, va remora.Addr) remora.Extent {
+	e := remora.Extent{Virt: va &^ 15, Size: 16, Perm: remora.PermRead | remora.PermWrite}
+	e.Phys = e.Virt + remora.Addr(64*(m.below.calls/2%2))
+	if m.moves > 0 && m.below.calls >= m.moves {
+		e.Phys = e.Virt + 64
+	}
+	return e
+}
+
+// What has moved while it was read is read again, from where it is.
+func TestPlanOfWhatMoves(t *testing.T) {
+	for _, live := range []bool{false, true} {
+		low := &ram{name: "low", mem: make([]byte, 128)}
+		copy(low.mem[64:], bytes.Repeat([]byte{7}, 64))
+		p := &Plan{Table: &moving{low, 1}, Below: low, Live: live}
+		segs := []remora.Seg{{Addr: 4, Buf: make([]byte, 8)}, {Addr: 32, Buf: make([]byte, 30)}}
+		if n, err := p.Transfer(t.Context(), remora.Read, segs); n != 38 || err != nil {
+			t.Fatal(n, err)
+		}
+		if got := segs[0].Buf[0] == 7 && segs[1].Buf[29] == 7; got != live {
+			t.Errorf("live %v: it has read where it was: %v", live, !got)
+		}
+	}
+	low := &ram{name: "low", mem: make([]byte, 128)}
+	p := &Plan{Table: &moving{below: low}, Below: low, Live: true}
+	segs := []remora.Seg{{Addr: 4, Buf: make([]byte, 8)}}
+	if n, err := p.Transfer(t.Context(), remora.Read, segs); n != 8 || err != nil || low.calls > 2*maxTurns {
+		t.Errorf("what never stands still: %d bytes by %d calls, %v", n, low.calls, err)
+	}
+}
