@@ -84,7 +84,10 @@ func (p *Process) forceText() string {
 	if p.forcing() {
 		return "/proc/PID/mem"
 	}
-	return "ptrace: this kernel, or our rights, do not let /proc/PID/mem ignore protections"
+	if p.as.mem < 0 {
+		return "ptrace: /proc/PID/mem cannot be opened"
+	}
+	return "ptrace: " + noForce
 }
 
 func (p *Process) residentText() string {

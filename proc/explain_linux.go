@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/remora-go/remora"
 )
@@ -18,6 +19,9 @@ func (s *space) Explain(ctx context.Context, op remora.Op, a remora.Addr, c erro
 
 // Explain is what the Memory of the process says of a fault.
 func (p *Process) Explain(ctx context.Context, op remora.Op, a remora.Addr, c error) error {
+	if errors.Is(c, fs.ErrPermission) {
+		return p.explainRefusal(ctx, op, c)
+	}
 	if !errors.Is(c, remora.ErrFault) {
 		return c
 	}
@@ -34,6 +38,26 @@ func (p *Process) Explain(ctx context.Context, op remora.Op, a remora.Addr, c er
 		before = reg
 	}
 	return &explained{c, inHole(c, before, remora.Region{})}
+}
+
+// explainRefusal says why a process that could be opened can no longer be accessed, or not
+// with Force: where /proc/PID/mem heeds protections only a tracer gets past them.
+func (p *Process) explainRefusal(ctx context.Context, op remora.Op, c error) error {
+	act := "read the memory of"
+	if op&remora.Write != 0 {
+		act = "write the memory of"
+	}
+	if op&remora.Force == 0 || p.forcing() {
+		return p.refused(act, c)
+	}
+	e := &remora.AccessError{Target: p.name(), Act: act, Reason: noForce, Remedy: forceRemedy, Err: c}
+	if denied := (*remora.AccessError)(nil); errors.As(p.tracer.allowed(ctx), &denied) {
+		e.Reason += "; and ptrace may not " + denied.Act + " it: " + denied.Reason
+		if denied.Remedy != "" {
+			e.Remedy = denied.Remedy + "; or " + e.Remedy
+		}
+	}
+	return e
 }
 
 // explained is a cause with what the map says.

@@ -58,14 +58,21 @@ func tryMemFile() Facility {
 		Remedy: "mount proc on /proc"}.found(errno, "")
 }
 
+// What is said where /proc/PID/mem heeds protections: since Linux 6.12 that can be chosen
+// (proc_mem_foll_force in fs/proc/base.c), and stable kernels before it have it too.
+const (
+	noForce     = "this kernel lets /proc/PID/mem ignore no protection (proc_mem.force_override, CONFIG_PROC_MEM_*)"
+	forceRemedy = "boot with proc_mem.force_override=always"
+)
+
 func tryForce() Facility {
 	errno := linux.ForcedWrite()
 	why := ""
 	if errno == linux.EIO {
-		why = "this kernel lets /proc/PID/mem ignore no protection (proc_mem.force_override, CONFIG_PROC_MEM_NO_FORCE)"
+		why = noForce
 	}
 	return Facility{Name: "forced writes", Use: "writing read-only memory of another process through /proc/PID/mem",
-		Remedy: "ptrace is used instead; or boot with proc_mem.force_override=always"}.found(errno, why)
+		Remedy: "ptrace is used instead; or " + forceRemedy}.found(errno, why)
 }
 
 func tryPidfd() Facility {

@@ -16,7 +16,7 @@ var _ xfer.Mover = (*run)(nil)
 // Move moves a prefix of one range through the door in use: the way for Force, for
 // Resident, and for every door but process_vm_*. It looks up first what may be
 // moved, so that the meaning stays that of process_vm_*.
-func (r *run) Move(_ context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
+func (r *run) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
 	door := r.doorFor(op)
 	n, err := r.allowed(door, a, len(buf))
 	if n == 0 {
@@ -32,8 +32,10 @@ func (r *run) Move(_ context.Context, op remora.Op, a remora.Addr, buf []byte) (
 	if got == n {
 		return got, nil
 	}
-	if errno != 0 && errno != linux.EFAULT && errno != linux.EIO && r.p.reroute(r.as, errno) {
-		return got, nil // Each asks for the rest
+	// What Force goes through is not what may be left for another.
+	if door == DoorVM && errno != 0 && errno != linux.EFAULT && errno != linux.EIO && r.p.reroute(r.as, errno) {
+		more, err := r.Move(ctx, op, a+remora.Addr(got), buf[got:])
+		return got + more, err
 	}
 	if errno == 0 {
 		errno = linux.EFAULT

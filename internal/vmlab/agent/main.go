@@ -36,6 +36,10 @@ func serve() error {
 	if err != nil {
 		return err
 	}
+	// Not every kernel has it.
+	if err := unix.Mount("securityfs", "/sys/kernel/security", "securityfs", 0, ""); err != nil {
+		fmt.Fprintln(os.Stderr, "securityfs:", err)
+	}
 	if err := pid1.LoadModules("/modules"); err != nil {
 		return err
 	}
