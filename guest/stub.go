@@ -7,6 +7,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"slices"
@@ -102,7 +103,13 @@ func OpenStub(ctx context.Context, address string, o *StubOptions) (*Stub, error
 		case <-grace.Done():
 		}
 	})()
-	if s.c, err = rsp.New(grace, conn, address, &rsp.Options{Timeout: o.Timeout, Interrupt: true}); err == nil {
+	say := &rsp.Options{Timeout: o.Timeout, Interrupt: true}
+	if s.resume {
+		say.Farewell = letGo
+	}
+	if s.c, err = rsp.New(grace, conn, address, say); err != nil {
+		err = notStub(address, err)
+	} else {
 		if err = s.begin(grace, known); err != nil || ctx.Err() != nil {
 			s.Close()
 		}
@@ -116,16 +123,47 @@ func OpenStub(ctx context.Context, address string, o *StubOptions) (*Stub, error
 	return s, nil
 }
 
+// letGo lets the machine of QEMU's run. QEMU stops it for a client that has waited for
+// another one to leave, also where that client has given up long since.
+const letGo = "D;1"
+
+// StubError says why a stub cannot be opened.
+type StubError struct {
+	Address string
+	Why     string
+	Err     error
+}
+
+func (e *StubError) Error() string { return "gdb stub " + e.Address + ": " + e.Why }
+
+// Unwrap gives the cause: fs.ErrNotExist, remora.ErrUnrecognized, remora.ErrGone, or what
+// the system said.
+func (e *StubError) Unwrap() error { return e.Err }
+
 // stubDialError says what is wrong with an address.
 func stubDialError(address string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &remora.AccessError{Target: "gdb stub " + address, Act: "connect to", Reason: "its socket belongs to another user",
 			Remedy: "run as the user that the stub runs as, or as root", Err: err}
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return fmt.Errorf("gdb stub %s: nobody listens there: %w: %w", address, fs.ErrNotExist, err)
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Err != nil {
+		return &StubError{address, "nobody listens there: " + op.Err.Error(), fs.ErrNotExist}
 	}
-	return fmt.Errorf("gdb stub %s: %w", address, err)
+	return &StubError{address, err.Error(), err}
+}
+
+// notStub says what is wrong with the one who listens.
+func notStub(address string, err error) error {
+	broken, ok := errors.AsType[*rsp.BrokenError](err)
+	switch {
+	case !ok:
+		return err
+	case rsp.Silent(err):
+		return &StubError{address, "it does not answer: it is no stub, or serves another client", remora.ErrGone}
+	case errors.Is(err, io.EOF):
+		return &StubError{address, "it closed the connection", remora.ErrGone}
+	}
+	return &StubError{address, "it is no stub: " + broken.Err.Error(), remora.ErrUnrecognized}
 }
 
 // stubError gives the end of a conversation the cause that it has for a Space.

@@ -324,6 +324,9 @@ func (p *StubPhysical) Describe(ctx context.Context) ([]remora.Fact, error) {
 		return facts, err
 	}
 	ram, err := p.located(ctx)
+	if errors.Is(err, remora.ErrHole) {
+		return append(facts, remora.Fact{Key: "memory", Value: "not known: " + err.Error()}), nil
+	}
 	if err != nil {
 		return facts, err
 	}

@@ -30,6 +30,9 @@ type Options struct {
 	// Interrupt sends an interrupt to a stub that is silent at first, as one is whose
 	// target runs. What was interrupted so Detach lets run again.
 	Interrupt bool
+	// Farewell is a packet for a stub that does not answer at first: it may be one that
+	// serves somebody else, and hears all that was said here once he has gone.
+	Farewell string
 }
 
 // Error is an answer that refuses a request.
@@ -106,6 +109,9 @@ func New(ctx context.Context, conn net.Conn, peer string, o *Options) (*Client, 
 		c.line.timeout = o.Timeout
 	}
 	if err := c.open(ctx, o != nil && o.Interrupt); err != nil {
+		if o != nil && o.Farewell != "" && (Silent(err) || ctx.Err() != nil) {
+			_ = c.line.write(context.WithoutCancel(ctx), appendFrame(nil, []byte(o.Farewell))) // nobody may be there
+		}
 		conn.Close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -157,16 +157,16 @@ func TestBadStubs(t *testing.T) {
 
 func TestBadGreetings(t *testing.T) {
 	for name, f := range map[string]struct {
-		stub rsptest.Stub
+		stub *rsptest.Stub
 		says string
 	}{
-		"garbage":      {rsptest.Stub{Fault: every(1, rsptest.Garbage)}, "HTTP/1.1"},
-		"silence":      {rsptest.Stub{Fault: every(1, rsptest.Silent)}, "it is silent"},
-		"drop":         {rsptest.Stub{Fault: every(1, rsptest.Drop)}, "EOF"},
-		"tiny packets": {rsptest.Stub{PacketSize: 63}, "packets of \"3f\" bytes"},
+		"garbage":      {&rsptest.Stub{Fault: every(1, rsptest.Garbage)}, "HTTP/1.1"},
+		"silence":      {&rsptest.Stub{Fault: every(1, rsptest.Silent)}, "it is silent"},
+		"drop":         {&rsptest.Stub{Fault: every(1, rsptest.Drop)}, "EOF"},
+		"tiny packets": {&rsptest.Stub{PacketSize: 63}, "packets of \"3f\" bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := dial(t, &f.stub, &rsp.Options{Timeout: 100 * time.Millisecond, Interrupt: true})
+			_, err := dial(t, f.stub, &rsp.Options{Timeout: 100 * time.Millisecond, Interrupt: true})
 			if broken, ok := errors.AsType[*rsp.BrokenError](err); !ok || !strings.Contains(broken.Error(), f.says) {
 				t.Errorf("it says %v", err)
 			}

@@ -75,6 +75,9 @@ func (l *line) why(ctx context.Context, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if len(l.sample) > 0 {
+			return fmt.Errorf("it says what is no packet, and then nothing: %.40q", l.sample)
+		}
 		return errSilent
 	}
 	return err
