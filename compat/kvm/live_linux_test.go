@@ -61,26 +61,42 @@ func testInside(t *testing.T, a *vmlab.Agent) {
 			stext = "_stext is at 0x" + at
 		}
 	}
-	for _, restrict := range []string{"1", "2"} { // shown to root, and to nobody
+	g := &insideGuest{a, setting}
+	out := g.run(t, "1", "Live|Example_live") // addresses are shown to root
+	g.wants(t, out, "--- PASS: TestR96LiveKernelOfTheRunningSystem", "--- PASS: TestR96LiveVmalloc", "areas are as they should be",
+		"--- PASS: TestR99LiveProcessMemory", "--- PASS: Example_live", `the kernel: "Linux version", <nil>`,
+		"the kernel is read", "CONFIG_STRICT_DEVMEM", stext)
+	out = g.run(t, "2", "TestR91Live|TestR96Live") // and to nobody
+	g.wants(t, out, "the kernel is read", "where areas are is hidden", stext)
+}
 
-		if err := a.WriteFile(t.Context(), setting, []byte(restrict)); err != nil {
-			t.Fatal(err)
-		}
-		r, err := a.RunIn(t.Context(), []string{"REMORA_REQUIRE=all"}, guestTest, "-test.v", "-test.run", "Live|Example_live", "-test.skip", "TestLiveGuest")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Exit != 0 || strings.Contains(r.Stdout, "SKIP") {
-			t.Errorf("exit %d:\n%s%s", r.Exit, r.Stdout, r.Stderr)
-		}
-		for _, want := range []string{
-			"--- PASS: TestR96LiveKernelOfTheRunningSystem", "--- PASS: TestR96LiveVmalloc", "--- PASS: TestR99LiveProcessMemory",
-			"--- PASS: Example_live", `the kernel: "Linux version", <nil>`, "the kernel is read", "STRICT_DEVMEM", stext,
-			map[string]string{"1": "areas are as they should be", "2": "where areas are is hidden"}[restrict],
-		} {
-			if want == "" || !strings.Contains(r.Stdout+r.Stderr, want) {
-				t.Errorf("with kptr_restrict %s the tests do not say %q:\n%s%s", restrict, want, r.Stdout, r.Stderr)
-			}
+// insideGuest runs the tests in a guest.
+type insideGuest struct {
+	*vmlab.Agent
+	setting string
+}
+
+// run gives what the tests print. None may be skipped.
+func (g *insideGuest) run(t *testing.T, restrict, tests string) string {
+	t.Helper()
+	if err := g.WriteFile(t.Context(), g.setting, []byte(restrict)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := g.RunIn(t.Context(), []string{"REMORA_REQUIRE=all"}, guestTest, "-test.v", "-test.run", tests, "-test.skip", "TestLiveGuest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Exit != 0 || strings.Contains(r.Stdout, "SKIP") {
+		t.Errorf("exit %d:\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	return r.Stdout + r.Stderr
+}
+
+func (g *insideGuest) wants(t *testing.T, out string, texts ...string) {
+	t.Helper()
+	for _, want := range texts {
+		if want == "" || !strings.Contains(out, want) {
+			t.Errorf("the tests do not say %q:\n%s", want, out)
 		}
 	}
 }
