@@ -15,11 +15,16 @@
 // # The running system
 //
 // Processes are listed from /proc, and their memory is reached by package proc. The
-// kernel's own memory, virtual and physical, is that of /proc/kcore, where there is
-// one: it can only be read, and the kernel answers with zeros where an address of
-// its vmalloc area has no page. Symbols are those of /proc/kallsyms, where it
-// may be read and its addresses are not hidden. PhysAddr knows the kernel's memory that
-// has a fixed place, and nothing of processes.
+// kernel's own memory, virtual and physical, is what package target calls "kernel": that
+// of /proc/kcore, through the kernel's page tables. It is opened by the first call that
+// needs it, and wants root. What has no page is a fault, and not the zeros that
+// /proc/kcore has there. PhysAddr knows what the page tables map, and nothing of
+// processes. Symbols are looked up in the kernel's memory, whatever kernel.kptr_restrict
+// says, and in /proc/kallsyms where that memory cannot be had.
+//
+// The kernel is written through /dev/mem, where it lets itself be. Most are built or
+// locked down against that. A handle of os.O_RDWR can be had all the same, and reads; its
+// KWrite and PWrite give -1 and EACCES, with a *remora.AccessError that names the rule.
 //
 // # Kernel images
 //
@@ -31,12 +36,14 @@
 // cannot be opened with it, and the error says so.
 //
 // A guest that runs, "qemu:SOCKET" or "gdb:ADDRESS", is an image that changes: the same
-// functions find the same things in its memory, and writes go there. See package guest for
-// what each way into it does to the guest.
+// functions find the same things in its memory, and writes go there. A process of it that
+// has ended gives ENOENT, with an error that Is remora.ErrGone. Behind gdb: the guest
+// stands still from Open to Close. See package guest for what each way into it does to the
+// guest.
 //
-// Writes into an image go into the file, which must be one whose bytes are the memory's: ELF, LiME or
-// raw. Another one cannot be opened with os.O_RDWR but with Options.Overlay, which keeps
-// all that is written in memory.
+// Writes into an image go into the file, which must be one whose bytes are the memory's:
+// ELF, LiME or raw. Another one cannot be opened with os.O_RDWR but with Options.Overlay,
+// which keeps all that is written in memory.
 //
 // # Results
 //

@@ -25,6 +25,7 @@ type found struct {
 	phys  *remora.Memory
 	swap  *os.File // nil: none
 	swaps []kernel.SwapFile
+	guest bool // that runs, and may stand still for as long as it is open
 }
 
 var (
@@ -32,6 +33,7 @@ var (
 	_ Refresher         = (*found)(nil)
 	_ remora.Symbolizer = (*found)(nil)
 	_ looker            = (*found)(nil)
+	_ runner            = (*found)(nil)
 )
 
 // OpenImage is the Opener of kernel images: of all that package vmcore knows. It is tried
@@ -56,6 +58,7 @@ func (c *Config) image(k *target.Kernel, err error) (Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.guest = isGuest(c.Corefile)
 	return f, nil
 }
 
@@ -137,21 +140,23 @@ type tasks struct {
 	err    error // what the list ends with
 }
 
-// Next gives the next process. What could not be read of the list is told at its end.
+// Next gives the next process, but for one that has exited since the walk began. What could
+// not be read of the list is told at its end.
 func (w *tasks) Next(ctx context.Context) (*Proc, error) {
 	if err := w.list(ctx); err != nil {
 		return nil, err
 	}
-	if len(w.left) == 0 {
-		return nil, w.err
+	for len(w.left) > 0 {
+		p, err := w.of.steady(ctx, w.left[0])
+		gone := w.of.live() && errors.Is(err, remora.ErrGone) && ctx.Err() == nil
+		if err != nil && !gone {
+			return nil, err
+		}
+		if w.left = w.left[1:]; !gone {
+			return p, nil
+		}
 	}
-	t := w.left[0]
-	p, err := w.of.proc(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	w.left = w.left[1:]
-	return p, nil
+	return nil, w.err
 }
 
 // list reads the list, once. The idle tasks of processors are no processes.
@@ -196,6 +201,29 @@ func (f *found) proc(ctx context.Context, t *kernel.Task) (*Proc, error) {
 	return p, nil
 }
 
+// steady makes a Proc of a task. In a kernel that runs it makes sure that the task was
+// there, with the same memory, after all was read.
+func (f *found) steady(ctx context.Context, t *kernel.Task) (*Proc, error) {
+	const tries = 10
+	for range tries {
+		p, err := f.proc(ctx, t)
+		if err != nil || !f.live() {
+			return p, err
+		}
+		now, err := f.k.Task(ctx, t.PID)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), err == nil && now.StartBoot != t.StartBoot:
+			return nil, errGone(p)
+		case err != nil:
+			return nil, err
+		case now.Addr == t.Addr && now.MM == t.MM:
+			return p, nil
+		}
+		t = now
+	}
+	return nil, fmt.Errorf("pid %d begins one program after another: %w", t.PID, remora.ErrBusy)
+}
+
 // User opens the memory of a process.
 func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
 	if p.System {
@@ -203,9 +231,35 @@ func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
 	}
 	u, err := f.k.Process(ctx, p.PID, &kernel.ProcessOptions{Swaps: f.swaps})
 	if err != nil {
+		if f.runs() && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", err, remora.ErrGone)
+		}
 		return nil, err
 	}
-	now, err := f.proc(ctx, t)
+	if uint64(u.Task.StartBoot/tick) != p.Start {
+		return nil, errors.Join(errGone(p), u.Close())
+	}
+	return u, nil
+}
+
+// live says whether this is a kernel that runs meanwhile.
+func (f *found) live() bool { return f.phys.Info().Live }
+
+func (f *found) runs() bool { return f.guest || f.live() }
+
+// Refresh looks a process of a guest up again. Those of an image stay as they are.
+func (f *found) Refresh(ctx context.Context, p *Proc) (*Proc, error) {
+	if !f.live() {
+		return p, nil
+	}
+	t, err := f.k.Task(ctx, p.PID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errGone(p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, err := f.steady(ctx, t)
 	if err == nil && !now.same(p) {
 		err = errGone(p)
 	}

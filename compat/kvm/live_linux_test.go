@@ -5,6 +5,7 @@ package kvm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,6 +31,7 @@ func TestLiveGuest(t *testing.T) {
 		t.Run(m.String(), func(t *testing.T) {
 			a := vmlab.StartAgent(t, m, &vmlab.AgentOptions{Tests: []string{"compat/kvm"}})
 			t.Run("inside", func(t *testing.T) { testInside(t, a) })
+			t.Run("churn", func(t *testing.T) { testChurn(t, &liveGuest{a, "qemu:" + a.QMP()}) })
 			for _, name := range []string{"qemu:" + a.QMP(), "gdb:" + a.Stub()} {
 				kind, _, _ := strings.Cut(name, ":")
 				t.Run(kind, func(t *testing.T) {
@@ -61,26 +63,42 @@ func testInside(t *testing.T, a *vmlab.Agent) {
 			stext = "_stext is at 0x" + at
 		}
 	}
-	for _, restrict := range []string{"1", "2"} { // shown to root, and to nobody
+	g := &insideGuest{a, setting}
+	out := g.run(t, "1", "Live|Example_live") // addresses are shown to root
+	g.wants(t, out, "--- PASS: TestR96LiveKernelOfTheRunningSystem", "--- PASS: TestR96LiveVmalloc", "areas are as they should be",
+		"--- PASS: TestR99LiveProcessMemory", "--- PASS: Example_live", `the kernel: "Linux version", <nil>`,
+		"the kernel is read", "CONFIG_STRICT_DEVMEM", stext)
+	out = g.run(t, "2", "TestR91Live|TestR96Live") // and to nobody
+	g.wants(t, out, "the kernel is read", "where areas are is hidden", stext)
+}
 
-		if err := a.WriteFile(t.Context(), setting, []byte(restrict)); err != nil {
-			t.Fatal(err)
-		}
-		r, err := a.RunIn(t.Context(), []string{"REMORA_REQUIRE=all"}, guestTest, "-test.v", "-test.run", "Live|Example_live", "-test.skip", "TestLiveGuest")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Exit != 0 || strings.Contains(r.Stdout, "SKIP") {
-			t.Errorf("exit %d:\n%s%s", r.Exit, r.Stdout, r.Stderr)
-		}
-		for _, want := range []string{
-			"--- PASS: TestR96LiveKernelOfTheRunningSystem", "--- PASS: TestR96LiveVmalloc", "--- PASS: TestR99LiveProcessMemory",
-			"--- PASS: Example_live", `the kernel: "Linux version", <nil>`, "the kernel is read", "STRICT_DEVMEM", stext,
-			map[string]string{"1": "areas are as they should be", "2": "where areas are is hidden"}[restrict],
-		} {
-			if want == "" || !strings.Contains(r.Stdout+r.Stderr, want) {
-				t.Errorf("with kptr_restrict %s the tests do not say %q:\n%s%s", restrict, want, r.Stdout, r.Stderr)
-			}
+// insideGuest runs the tests in a guest.
+type insideGuest struct {
+	*vmlab.Agent
+	setting string
+}
+
+// run gives what the tests print. None may be skipped.
+func (g *insideGuest) run(t *testing.T, restrict, tests string) string {
+	t.Helper()
+	if err := g.WriteFile(t.Context(), g.setting, []byte(restrict)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := g.RunIn(t.Context(), []string{"REMORA_REQUIRE=all"}, guestTest, "-test.v", "-test.run", tests, "-test.skip", "TestLiveGuest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Exit != 0 || strings.Contains(r.Stdout, "SKIP") {
+		t.Errorf("exit %d:\n%s%s", r.Exit, r.Stdout, r.Stderr)
+	}
+	return r.Stdout + r.Stderr
+}
+
+func (g *insideGuest) wants(t *testing.T, out string, texts ...string) {
+	t.Helper()
+	for _, want := range texts {
+		if want == "" || !strings.Contains(out, want) {
+			t.Errorf("the tests do not say %q:\n%s", want, out)
 		}
 	}
 }
@@ -191,7 +209,7 @@ func (g *liveGuest) testProcesses(t *testing.T) {
 				t.Fatal(err)
 			}
 			argv, _, err := h.GetCmd(t.Context(), p, h.GetU(p))
-			if err != nil && !p.System {
+			if err != nil && !p.System && p.State != 'Z' {
 				t.Errorf("%d %q: %v", p.PID, p.Command, err)
 			}
 			got = append(got, one{*p, argv})
@@ -207,7 +225,10 @@ func (g *liveGuest) testProcesses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !p.same(want) || p.PPID != want.PPID || p.System != want.System || p.User != want.User && !p.System {
+		if p.System && strings.HasPrefix(want.Command, p.Command) {
+			want.Command = p.Command // the guest adds what a worker does
+		}
+		if !p.same(want) || p.PGID != want.PGID || p.SID != want.SID || p.Command != want.Command || p.PPID != want.PPID || p.System != want.System || p.User != want.User && !p.System {
 			t.Errorf("%+v, want %+v", p.Proc, want)
 		}
 		if cmdline := read(p.PID, "cmdline"); len(cmdline) > 0 && !slices.Equal(p.argv, split(cmdline)) {
@@ -215,6 +236,7 @@ func (g *liveGuest) testProcesses(t *testing.T) {
 		}
 		same++
 	}
+	t.Logf("%d processes", same)
 	if same < 20 || got[0].PID != 1 {
 		t.Errorf("%d processes, of %d", same, len(got))
 	}
@@ -279,6 +301,10 @@ func (g *liveGuest) testProcess(t *testing.T) {
 		if string(b) != was {
 			t.Errorf("%q at physical %v", b, pa)
 		}
+		n, err = h.URead(t.Context(), b, 0x10)
+		wantShort(t, n, err, 0, 0x10, remora.ErrUnmapped)
+		n, err = h.UWrite(t.Context(), b, 0x10)
+		wantFailed(t, n, err, errno.EIO, remora.ErrUnmapped)
 		n, err = h.UWrite(t.Context(), []byte(now[:6]), at)
 		wantAll(t, n, err, 6)
 		n, err = h.AWrite(t.Context(), p.AS(), []byte(now[6:]), at+6)
@@ -327,6 +353,61 @@ func (g *liveGuest) testGone(t *testing.T, s *vmlab.Started, p *Proc, at remora.
 		}
 		wantGone(t, h, p, at)
 	})
+}
+
+// testChurn goes over the processes of a guest while more come and go: what is read of one
+// is its own.
+func testChurn(t *testing.T, g *liveGuest) {
+	var all []*vmlab.Started
+	for range 2 {
+		s, err := g.Start(t.Context(), guestTest, churnName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		awaitLine(t, s, 0)
+		all = append(all, s)
+	}
+	seen, gone := map[string]bool{}, 0
+	g.with(t, os.O_RDONLY, func(h *Handle) {
+		for walks := 0; walks < 1000 && len(seen) < 20; walks++ {
+			for {
+				p, err := h.NextProc(t.Context())
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.System || p.PID <= all[1].PID {
+					continue
+				}
+				argv, envp, err := h.GetCmd(t.Context(), p, nil)
+				switch {
+				case errors.Is(err, remora.ErrGone), errors.Is(err, errno.EAGAIN), err != nil && p.User.EnvStart == 0:
+					gone++ // or another program now, or not yet one
+				case err != nil:
+					t.Errorf("%+v: %v", p, err)
+				case len(argv) == 2 && argv[0] == waitName:
+					seen[argv[1]] = true
+					if len(envp) != 1 || envp[0] != "NUMBER="+argv[1] {
+						t.Errorf("%+v: %q, %q", p, argv, envp)
+					}
+				case !slices.Equal(argv, []string{guestTest, churnName}): // not yet another program
+					t.Errorf("%+v: %q, %q", p, argv, envp)
+				}
+			}
+			h.SetProc()
+		}
+	})
+	t.Logf("%d processes were seen whole, and %d were gone meanwhile", len(seen), gone)
+	if len(seen) < 20 {
+		t.Error("too few to say anything")
+	}
+	for _, s := range all {
+		if r, err := s.End(t.Context()); err != nil || r.Stderr != "" {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
 }
 
 // wantGone checks that a process that has ended is not there, and none in its place.

@@ -21,8 +21,9 @@ import (
 
 // What this program is besides its tests, where it is called so.
 const (
-	waitName = "waits" // its name: prints a line, and waits for the end of its input
-	showName = "show"  // its first argument: see show
+	waitName  = "waits" // its name: prints a line, and waits for the end of its input
+	showName  = "show"  // its first argument: see show
+	churnName = "churn" // the same: see churn
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +34,9 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	case len(os.Args) == 3 && os.Args[1] == showName:
 		fmt.Fprintln(os.Stderr, show(os.Args[2]))
+		os.Exit(1)
+	case len(os.Args) == 2 && os.Args[1] == churnName:
+		fmt.Fprintln(os.Stderr, churn())
 		os.Exit(1)
 	}
 	specimen.Main(specimen.Job{Name: "stranger", Run: stranger})
@@ -103,6 +107,21 @@ func show(text string) error {
 		}
 	}
 	return io.EOF
+}
+
+// churn starts one process after another, each of which ends at once. Its only argument
+// and its only variable are the same number.
+func churn() error {
+	for i := 0; ; i++ {
+		number := strconv.Itoa(i)
+		c := exec.Cmd{Path: "/proc/self/exe", Args: []string{waitName, number}, Env: []string{"NUMBER=" + number}}
+		if err := c.Run(); err != nil {
+			return err
+		}
+		if i == 0 {
+			fmt.Println("started")
+		}
+	}
 }
 
 // startWaiting starts a process with these arguments and environment. It waits for its

@@ -17,7 +17,7 @@ import (
 	"github.com/remora-go/remora/target"
 )
 
-// refusal is what a kernel says that does not let its memory be written.
+// errRefusal is what a kernel says that does not let its memory be written.
 var errRefusal error = &remora.AccessError{Target: "kernel", Act: "write the memory of", Reason: "a rule of the kernel"}
 
 // ownKernel is the running system with another kernel's memory: that of an image. refused

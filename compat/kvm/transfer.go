@@ -101,7 +101,7 @@ func (h *Handle) move(ctx context.Context, c call, as AS, p []byte, a remora.Add
 	}
 	n, live, err := 0, false, error(nil)
 	got := h.with(ctx, as, func(m *remora.Memory) error {
-		live = as.kind == asProcess && m.Info().Live
+		live = as.kind == asProcess && (m.Info().Live || isRunner(h.img))
 		if n, err = c.on(ctx, m, p, a); n > 0 {
 			return nil
 		}
@@ -122,6 +122,15 @@ func (h *Handle) move(ctx context.Context, c call, as AS, p []byte, a remora.Add
 type guarded interface {
 	// guard says why the kernel's memory, virtual and physical, cannot be written.
 	guard(ctx context.Context) error
+}
+
+// runner is an Image of a system that may run although its memory is not Live: one that
+// stands still for as long as it is looked at.
+type runner interface{ runs() bool }
+
+func isRunner(img Image) bool {
+	r, ok := remora.As[runner](img)
+	return ok && r.runs()
 }
 
 // admit refuses what needs no look at memory.
