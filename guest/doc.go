@@ -44,8 +44,9 @@
 // not, which leaves it paused. The stub tells that apart only where the guest was in a
 // state of its own, as one that has panicked; QEMU's other socket knows: see
 // StubOptions.Running. Where nothing tells, the guest is taken to have run. A program that
-// is killed does not detach: the guest stays paused until a debugger detaches, or QMP's
-// "cont". A process under gdbserver stands before and after.
+// is killed does not detach, and the guest stays paused until a debugger detaches, or QMP's
+// "cont": StubOptions.Watchdog is for that. A process under gdbserver stands before and
+// after.
 //
 // QEMU answers reads of physical memory where there is none with zeros, and reads of
 // devices by asking the device, which may change it. So only memory that is known to be

@@ -43,6 +43,11 @@ type StubOptions struct {
 	// stub itself can tell comes after it has stopped the machine. With nil, or where it
 	// gives an error, a machine that may have run is taken to have run.
 	Running func(context.Context) (bool, error)
+
+	// Watchdog starts something that outlives this process, and says Stub.LastWords on
+	// Stub.Connection if it dies; done ends it. It is asked where a machine of QEMU's is to
+	// run on. Without it such a machine stands when this process is killed.
+	Watchdog func(*Stub) (done func() error, err error)
 }
 
 // Stub is a connection to a gdb stub. As long as it is open, what is behind the stub
@@ -61,6 +66,7 @@ type Stub struct {
 	features *rsp.Features
 	closed   atomic.Bool
 	whole    *compose.PageCache // of physical memory without bounds
+	guarded  func() error       // ends the watchdog; nil: there is none
 }
 
 // OpenStub connects to the stub at address: HOST:PORT, or the path of a unix socket. With
@@ -89,7 +95,13 @@ func OpenStub(ctx context.Context, address string, o *StubOptions) (*Stub, error
 		network = "unix"
 	}
 	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, address)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		if err == nil {
+			conn.Close()
+		}
+		return nil, ctx.Err()
+	case err != nil:
 		return nil, stubDialError(address, err)
 	}
 	// From here on the machine stands. What is begun is finished even if ctx ends, so that
@@ -99,7 +111,7 @@ func OpenStub(ctx context.Context, address string, o *StubOptions) (*Stub, error
 	defer context.AfterFunc(ctx, func() {
 		defer cancel()
 		select {
-		case <-time.After(closeTime):
+		case <-time.After(openGrace):
 		case <-grace.Done():
 		}
 	})()
@@ -110,7 +122,10 @@ func OpenStub(ctx context.Context, address string, o *StubOptions) (*Stub, error
 	if s.c, err = rsp.New(grace, conn, address, say); err != nil {
 		err = notStub(address, err)
 	} else {
-		if err = s.begin(grace, known); err != nil || ctx.Err() != nil {
+		if err = s.begin(grace, known); err == nil && s.kind == StubMachine && s.resume && o.Watchdog != nil {
+			s.guarded, err = o.Watchdog(s)
+		}
+		if err != nil || ctx.Err() != nil {
 			s.Close()
 		}
 	}
@@ -355,6 +370,9 @@ func (s *Stub) setMode(ctx context.Context, physical bool) error {
 	return nil
 }
 
+// openGrace is how long opening may go on when its context has ended.
+const openGrace = 250 * time.Millisecond
+
 // closeTime is how long the stub may take to let go.
 const closeTime = 3 * time.Second
 
@@ -378,6 +396,9 @@ func (s *Stub) Close() error {
 	}
 	if s.whole != nil {
 		s.whole.Close()
+	}
+	if s.guarded != nil {
+		_ = s.guarded() // the machine runs, or has gone
 	}
 	if gone := s.c.Close(); err == nil && !errors.Is(gone, net.ErrClosed) {
 		err = gone

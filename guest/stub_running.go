@@ -4,6 +4,7 @@ package guest
 
 import (
 	"context"
+	"os"
 
 	"github.com/remora-go/remora/internal/qmp"
 )
@@ -21,3 +22,10 @@ func Running(ctx context.Context, socket string) (bool, error) {
 	err = c.Execute(ctx, "query-status", nil, &state)
 	return state.Running, err
 }
+
+// Connection gives a copy of the connection to the stub, for StubOptions.Watchdog.
+func (s *Stub) Connection() (*os.File, error) { return s.c.Connection() }
+
+// LastWords gives what is to be sent on the connection so that the machine runs on, when
+// the process that had it has died.
+func (s *Stub) LastWords() []byte { return s.c.LastWords(s.was) }

@@ -88,18 +88,6 @@ func TestStubPhysicalSpace(t *testing.T) {
 	}, want)
 }
 
-func TestStubVirtualSpace(t *testing.T) {
-	memtest.TestSpace(t, func(t testing.TB) memtest.Fixture {
-		areas, memory := stubAreas(remora.ErrUnmapped)
-		s := &rsptest.Stub{NoAck: true, PacketSize: 64 << 10, Virtual: memory}
-		m := dialled(t, s).Virtual()
-		return memtest.Fixture{
-			Space: m, Areas: areas, Close: m.Close,
-			Peek: func(p []byte, a remora.Addr) error { return s.Peek(p, uint64(a), false) },
-		}
-	}, stubWant(0))
-}
-
 // stubMaps are the regions of the process of TestStubProcessSpace.
 const stubMaps = `00100000-00402000 rw-p 00000000 00:00 0
 00402000-00404000 ---p 00000000 00:00 0

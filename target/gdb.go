@@ -48,7 +48,7 @@ func openStub(ctx context.Context, spec string, o *Options) (remora.Target, erro
 	if err != nil {
 		return nil, err
 	}
-	so := &guest.StubOptions{Write: o.Write}
+	so := &guest.StubOptions{Write: o.Write, Watchdog: o.StubWatchdog}
 	if o.QMP != "" {
 		so.Running = func(ctx context.Context) (bool, error) { return guest.Running(ctx, o.QMP) }
 	}

@@ -59,9 +59,10 @@ type Options struct {
 	NoMap    bool
 	Watchdog func(*guest.QEMU) (done func() error, err error)
 
-	// For gdb stubs: the QMP socket of the same guest, which knows whether it runs. Segments
-	// are where it has memory.
-	QMP string
+	// For gdb stubs: see guest.StubOptions. QMP is the QMP socket of the same guest, which
+	// knows whether it runs, and Segments are where it has memory.
+	QMP          string
+	StubWatchdog func(*guest.Stub) (done func() error, err error)
 
 	// For processes in kernel images: copies of swap areas, each "FILE", or "N=FILE" with
 	// the number of the area. They must be of the same moment as the image.

@@ -34,6 +34,7 @@ func openFlags(flags *pflag.FlagSet) *target.Options {
 	flags.Var((*doorFlag)(&o.Door), "door", "the way into a live process: `DOOR` is auto, process_vm, proc-mem or ptrace")
 	flags.BoolVar(&o.Files, "files", false, "take what a core left out from the mapped files, if their build id agrees")
 	flags.StringVar(&o.Root, "root", "", "look for mapped files below `DIR`")
+	flags.StringVar(&o.QMP, "qmp", "", "ask the QMP socket `SOCKET` whether the guest behind a gdb stub runs, to leave it so")
 	flags.Var((*filesFlag)(&o.Swap), "swap", "read what a process in a kernel image has swapped out from `FILE`, or N=FILE for swap area N; once for each")
 	imageFlags(flags, o)
 	symbolFlags(flags, o)
@@ -46,7 +47,7 @@ func imageFlags(flags *pflag.FlagSet, o *target.Options) {
 	flags.BoolVar(&o.ZeroExcluded, "zero-excluded", false, "read what was left out of a kernel image as zeros")
 	flags.Var((*addrFlag)(&o.Base), "ram-base", "a raw kernel image begins at physical address `ADDR`")
 	flags.Var((*rangeFlag)(&o.Hole), "hole", "a raw kernel image passes over `RANGE`, such as 0xc0000000+1G")
-	flags.Var((*rangesFlag)(&o.Segments), "segment", "a raw kernel image holds `RANGE` next; once for each, in the order of the file")
+	flags.Var((*rangesFlag)(&o.Segments), "segment", "a raw kernel image holds `RANGE` next, or a guest behind a gdb stub has memory there; once for each, in the order of the file")
 	flags.StringVar(&o.VMCoreInfo, "vmcoreinfo", "", "take the VMCOREINFO of the kernel in an image from `FILE`: lines of KEY=VALUE")
 	flags.BoolVar(&o.Scan, "scan", false, "look for the VMCOREINFO of a guest of QEMU in its memory: to ask QEMU for it stops the guest for a millisecond")
 }

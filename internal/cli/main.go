@@ -31,8 +31,8 @@ func Standard() Stdio { return Stdio{os.Stdin, os.Stdout, os.Stderr, os.Getenv} 
 // them, and gives the exit code. When ctx ends the code is 130, or 124 if it ended by a
 // deadline.
 func Main(ctx context.Context, args []string, io Stdio) int {
-	if len(args) == 1 && args[0] == watchdogVerb {
-		if guard() != nil {
+	if len(args) > 0 && (args[0] == watchdogVerb || args[0] == stubWatchdogVerb) {
+		if guarding(args) != nil {
 			return failed.code
 		}
 		return done.code
@@ -137,7 +137,7 @@ func open(ctx context.Context, spec string, o *target.Options, needs []target.Ab
 	if o != nil {
 		opts = *o
 	}
-	opts.Watchdog = watchdog
+	opts.Watchdog, opts.StubWatchdog = watchdog, stubWatchdog
 	opts.Needs = append(slices.Clone(needs), opts.Needs...)
 	t, err := target.Open(ctx, spec, &opts)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -269,3 +270,25 @@ func (c *Client) broken(what string, err error) error {
 // Close closes the connection, with nothing said. What becomes of the target is up to the
 // stub: see Detach.
 func (c *Client) Close() error { return c.line.conn.Close() }
+
+// Connection gives a copy of the connection.
+func (c *Client) Connection() (*os.File, error) {
+	f, ok := c.line.conn.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("gdb stub %s: its connection has no file: %w", c.peer, errors.ErrUnsupported)
+	}
+	return f.File()
+}
+
+// LastWords gives what makes a stub of QEMU's let its machine run, whatever was said
+// before: half a packet may be on the way, which the first bytes end, or all is said and
+// the machine runs, which the first byte stops. It must not detach, since to detach twice
+// ends QEMU (7.2), and it must end with what lets the machine run. physical is the mode in
+// which addresses are left.
+func (c *Client) LastWords(physical bool) []byte {
+	b := []byte("#00")
+	for range 2 { // the first may be taken for a part of what was there before
+		b = appendFrame(b, physicalMode(physical))
+	}
+	return appendFrame(b, []byte("c"))
+}

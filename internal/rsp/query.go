@@ -195,10 +195,14 @@ func (c *Client) PhysicalMode(ctx context.Context) (bool, error) {
 
 // SetPhysicalMode says what addresses are to be.
 func (c *Client) SetPhysicalMode(ctx context.Context, physical bool) error {
-	if physical {
-		return c.okay(ctx, "Qqemu.PhyMemMode:1")
+	return c.okay(ctx, string(physicalMode(physical)))
+}
+
+func physicalMode(on bool) []byte {
+	if on {
+		return []byte("Qqemu.PhyMemMode:1")
 	}
-	return c.okay(ctx, "Qqemu.PhyMemMode:0")
+	return []byte("Qqemu.PhyMemMode:0")
 }
 
 // Detach lets the target run, and ends the stub's hold on it. The connection stays open.

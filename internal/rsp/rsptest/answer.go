@@ -43,6 +43,9 @@ func (s *Stub) answer(r string) string {
 	case r[0:min(1, len(r))] == "D":
 		s.detached++
 		return "OK"
+	case r == "c":
+		s.continued++
+		return ""
 	case r == "":
 		return ""
 	}

@@ -36,6 +36,7 @@ const (
 	NotHex           // answers with what are no digits
 	RunBomb          // answers with repetitions that come to more than a packet may have
 	EmptyParts       // answers that more comes, and gives nothing
+	Nothing          // answers nothing, this once
 )
 
 // Area is memory of a stub.
@@ -67,13 +68,14 @@ type Stub struct {
 	// Fault is asked for every packet, with its number and its payload.
 	Fault func(n int, request string) Fault
 
-	mu       sync.Mutex
-	physical bool
-	detached int
-	requests int
-	broken   bool // Silent
-	said     []string
-	opened   string // of Files
+	mu        sync.Mutex
+	physical  bool
+	detached  int
+	continued int
+	requests  int
+	broken    bool // Silent
+	said      []string
+	opened    string // of Files
 }
 
 // Start has the stub listen until the test ends, and gives the address.
@@ -112,6 +114,9 @@ func (s *Stub) Start(t testing.TB) string {
 
 // Detached says how often a client detached.
 func (s *Stub) Detached() int { s.mu.Lock(); defer s.mu.Unlock(); return s.detached }
+
+// Continued says how often a client let the target run, and held on.
+func (s *Stub) Continued() int { s.mu.Lock(); defer s.mu.Unlock(); return s.continued }
 
 // IsPhysical says in which mode addresses are.
 func (s *Stub) IsPhysical() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.physical }
@@ -185,7 +190,7 @@ func (s *Stub) serve(conn net.Conn) {
 			conn.Write([]byte{'-'})
 			continue
 		}
-		if fault == Silent {
+		if fault == Silent || fault == Nothing {
 			continue
 		}
 		if acks {
