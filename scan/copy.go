@@ -79,7 +79,7 @@ func (w *writer) write(data []byte, off uint64, yield func(Copied, error) bool) 
 		}
 		at += remora.Addr(n)
 		if !errors.Is(cause, remora.ErrFault) {
-			yield(Copied{}, remora.SegFault(w.ctx, w.mem, remora.Write, &remora.Seg{Addr: at, Err: cause}))
+			yield(Copied{}, remora.SegFault(w.ctx, w.mem, remora.Write|w.mem.Bits(), &remora.Seg{Addr: at, Err: cause}))
 			return false
 		}
 		w.regs = nil // as the map is now

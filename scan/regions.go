@@ -59,7 +59,7 @@ func (r *reader) give(yield func(Piece, error) bool) bool {
 			case p.err == nil:
 				piece.Data = it.buf[p.off : p.off+p.n]
 			case !errors.Is(p.err, remora.ErrFault):
-				yield(Piece{}, remora.SegFault(r.ctx, r.mem, remora.Read, &remora.Seg{Addr: piece.Addr, Err: p.err}))
+				yield(Piece{}, remora.SegFault(r.ctx, r.mem, remora.Read|r.mem.Bits(), &remora.Seg{Addr: piece.Addr, Err: p.err}))
 				return false
 			case i == len(r.items)-1 && j == len(it.parts)-1:
 				piece.Size += r.leap(it)

@@ -10,6 +10,8 @@
 //     lockdown(7);
 //   - forced writes under each value of proc_mem.force_override (Linux 6.12).
 //
+// Where kernels differ is said in docs/interfaces.md.
+//
 // A guest has test binaries of other packages in /bin, and this package's own, which
 // plays the processes that look and are looked at: see play. One guest for each kernel
 // runs all that needs no other command line.
