@@ -100,11 +100,12 @@ func (k *kcore) online(a remora.Addr, buf []byte, first, end int) (int, error) {
 	return len(buf), nil
 }
 
-// zeroPages gives the part of buf, read at a, from the first page of zeros to the last one.
+// zeroPages gives the part of buf, read at a, from the first page to the last one that may
+// be zeros: the words that are looked at are.
 func (k *kcore) zeroPages(a remora.Addr, buf []byte) (first, end int) {
 	for at := 0; at < len(buf); {
 		n := k.inPage(a, buf, at)
-		if allZeros(buf[at : at+n]) {
+		if maybeZeros(buf[at : at+n]) {
 			if end == 0 {
 				first = at
 			}
@@ -113,6 +114,21 @@ func (k *kcore) zeroPages(a remora.Addr, buf []byte) (first, end int) {
 		at += n
 	}
 	return first, end
+}
+
+// maybeZeros looks at a few bytes: to ask the kernel of a page in vain costs less than to
+// look at all of them.
+func maybeZeros(b []byte) bool {
+	const few, step = 16, 512
+	if !allZeros(b[:min(len(b), few)]) {
+		return false
+	}
+	for at := step; at < len(b); at += step {
+		if b[at] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // inPage gives how many bytes of buf, read at a, are in the page of the one at at.

@@ -18,6 +18,9 @@
 // A gdb stub is read by turns with gdb itself. Here that counts with connecting to it and
 // letting it go, for gdb without.
 //
+// /proc/kcore is read in a guest, where this program and a twin are carried: its kernel runs
+// on an emulated processor, so that only the ratios tell something.
+//
 // Rows of the twin alone are for calibration: a system call that does nothing, a copy
 // of memory, the start of a process. What takes seconds is done in ten rounds.
 package main

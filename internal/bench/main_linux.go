@@ -24,7 +24,7 @@ func main() {
 	rounds := flag.Int("rounds", 21, "rounds of each row; at least 10")
 	each := flag.Duration("each", 50*time.Millisecond, "about how long one side runs in a round")
 	only := flag.String("only", "", "run rows whose name holds this")
-	which := flag.String("part", "process", "process, image, kernel, stub or guest")
+	which := flag.String("part", "process", "process, image, kernel, stub, guest or kcore")
 	flag.Parse()
 	if *rounds < 10 {
 		fmt.Fprintln(os.Stderr, "bench: fewer than 10 rounds tell nothing")
@@ -38,6 +38,11 @@ func main() {
 
 // start measures the part of that name.
 func start(which string, rounds int, each time.Duration, only string) error {
+	if which == "kcore" {
+		if _, err := os.Stat(kcoreTwin); err != nil {
+			return runInGuest(rounds, each, only)
+		}
+	}
 	open, ok := parts()[which]
 	if !ok {
 		return fmt.Errorf("no part %q", which)
@@ -59,7 +64,7 @@ type part interface {
 
 // parts are the groups, by name.
 func parts() map[string]func() (part, error) {
-	return map[string]func() (part, error){"process": newProcess, "image": newImages, "kernel": newKernels, "stub": newStubs, "guest": newGuests}
+	return map[string]func() (part, error){"process": newProcess, "image": newImages, "kernel": newKernels, "stub": newStubs, "guest": newGuests, "kcore": newKcores}
 }
 
 // run measures the rows of one part and prints a table.
