@@ -155,6 +155,7 @@ func (t *Meta) arch() string {
 // amounts sums up what is there and what is missing.
 func (m *Image) amounts(ctx context.Context, add func(key, value string)) error {
 	var saved, left, lost uint64
+	rest := ""
 	var first, last remora.Addr
 	for r, err := range m.Runs(ctx) {
 		if err != nil {
@@ -165,6 +166,9 @@ func (m *Image) amounts(ctx context.Context, add func(key, value string)) error 
 			saved += r.Size
 		case errors.Is(r.Err, remora.ErrNotSaved):
 			left += r.Size
+		case r.Rest:
+			rest = fmt.Sprintf("what memory there was from %v on", r.Start)
+			continue
 		default:
 			lost += r.Size
 			continue
@@ -188,6 +192,13 @@ func (m *Image) amounts(ctx context.Context, add func(key, value string)) error 
 		amount("saved", saved)
 	}
 	amount("not saved", left)
-	amount("lost", lost)
+	switch {
+	case rest == "":
+		amount("lost", lost)
+	case lost == 0:
+		add("lost", rest)
+	default:
+		add("lost", fmt.Sprintf("%d bytes, and %s", lost, rest))
+	}
 	return nil
 }

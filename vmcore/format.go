@@ -45,6 +45,9 @@ type Run struct {
 	Zeros  bool   // saved, but known to be zeros without a look at the file
 	File   string // the file that holds it, or should
 	Offset int64  // of Start in File where the bytes lie there as they are; -1 otherwise
+	// Rest says that the run is all addresses that the image should have named and does not:
+	// they are lost, and how much memory was there is not known.
+	Rest bool
 }
 
 // Meta is what an image says of itself.

@@ -123,7 +123,7 @@ func (l *linear) run(a remora.Addr) Run {
 		}
 	}
 	if r.Err == remora.ErrTruncated {
-		r.File = l.src.name
+		r.File, r.Rest = l.src.name, last == maxPhys-1
 	}
 	r.Range = span(first, last)
 	return r

@@ -103,6 +103,10 @@ type Written struct {
 	// kdump-compressed image says of these pages that they are lost; an ELF image can
 	// only say that they are not saved.
 	Lost uint64
+	// Rest says that more is lost, and how much is not known: see Run. The new image is
+	// marked as incomplete; an ELF image says the same of these addresses, and a
+	// kdump-compressed one that no memory is there.
+	Rest bool
 
 	// Partial is memory that was there and is left out: parts of pages, of which a
 	// kdump-compressed image has no notion.
@@ -194,4 +198,4 @@ func (wr *writing) gap(g Gap) {
 }
 
 // incomplete says whether memory is missing that should be there.
-func (wr *writing) incomplete() bool { return wr.out.Lost > 0 }
+func (wr *writing) incomplete() bool { return wr.out.Lost > 0 || wr.out.Rest }

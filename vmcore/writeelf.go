@@ -52,7 +52,7 @@ func (wr *writing) elf(ctx context.Context) error {
 	known := wr.out
 	for range elfTries {
 		wr.out, wr.done = known, 0
-		room := 1 + len(segs) + wr.kernelSegments(segs) + spare
+		room := wr.headers(segs) + spare
 		if room > elfcore.MaxProgs {
 			return fmt.Errorf("an ELF image of %d pieces of memory, where %d are the most: %w", len(segs), elfcore.MaxProgs, errors.ErrUnsupported)
 		}
@@ -63,7 +63,7 @@ func (wr *writing) elf(ctx context.Context) error {
 			return err
 		}
 		segs = without(segs, gaps)
-		if 1+len(segs)+wr.kernelSegments(segs) > room {
+		if wr.headers(segs) > room {
 			if err := wr.w.empty(); err != nil {
 				return err
 			}
@@ -88,6 +88,10 @@ func (wr *writing) segments(ctx context.Context) ([]outSegment, error) {
 	for r, err := range wr.c.Runs(ctx) {
 		if err != nil {
 			return nil, err
+		}
+		if r.Rest {
+			wr.out.Rest = true
+			continue
 		}
 		if r.Size == 0 || errors.Is(r.Err, remora.ErrHole) {
 			continue
@@ -219,6 +223,16 @@ func without(segs []outSegment, gaps []remora.Range) []outSegment {
 	return all
 }
 
+// headers counts program headers: one is of the notes, and where there may have been more
+// memory than the source names there is one of zeros, as makedumpfile leaves them.
+func (wr *writing) headers(segs []outSegment) int {
+	n := 1 + len(segs) + wr.kernelSegments(segs)
+	if wr.out.Rest {
+		n++
+	}
+	return n
+}
+
 // kernelSegments counts the segments that tell where the kernel's image is mapped.
 func (wr *writing) kernelSegments(segs []outSegment) int {
 	n := 0
@@ -257,7 +271,7 @@ func (wr *writing) kernelImage(segs []outSegment) iter.Seq2[outSegment, remora.A
 // elfHeaders writes what the file begins with.
 func (wr *writing) elfHeaders(segs []outSegment, notesAt int64, notes int) error {
 	order, m := wr.order(), &wr.c.Meta
-	count := 1 + len(segs) + wr.kernelSegments(segs)
+	count := wr.headers(segs)
 	data := elf.ELFDATA2LSB
 	if m.BigEndian {
 		data = elf.ELFDATA2MSB
@@ -298,6 +312,11 @@ func (wr *writing) elfHeaders(segs []outSegment, notesAt int64, notes int) error
 			virt += wr.c.DirectBase
 		}
 		if err := t.write(wr.prog(elf.PT_LOAD, s, virt)); err != nil {
+			return err
+		}
+	}
+	if wr.out.Rest {
+		if err := t.write(make([]byte, elfProg)); err != nil {
 			return err
 		}
 	}

@@ -87,7 +87,7 @@ func (wr *writing) kdump(ctx context.Context) error {
 // layout counts pages, and finds out where everything goes.
 func (wr *writing) layout(ctx context.Context) (*kdumpPlan, error) {
 	l := &kdumpPlan{}
-	for r, err := range wr.pages(ctx, func(n uint64) { wr.out.Partial += n }) {
+	for r, err := range wr.pages(ctx, func(n uint64) { wr.out.Partial += n }, func() { wr.out.Rest = true }) {
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +137,7 @@ func (wr *writing) bitmaps(ctx context.Context, l *kdumpPlan) error {
 	half := int64(l.bitmap / 2 * wr.page)
 	first := bitStream{stream: stream{s: &wr.w, off: at}, limit: at + half}
 	second := bitStream{stream: stream{s: &wr.w, off: at + half}, limit: at + 2*half}
-	for r, err := range wr.pages(ctx, nil) {
+	for r, err := range wr.pages(ctx, nil, func() {}) {
 		if err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func (b *bitStream) end() error {
 // memory: its off counts them.
 func (wr *writing) kdumpJobs(ctx context.Context) iter.Seq2[job, error] {
 	return func(yield func(job, error) bool) {
-		for r, err := range wr.pages(ctx, nil) {
+		for r, err := range wr.pages(ctx, nil, func() {}) {
 			if err != nil {
 				yield(job{}, err)
 				return

@@ -26,14 +26,18 @@ type pageRun struct {
 }
 
 // pages gives the runs of the source by whole pages, in order; not the holes. Partial
-// is told how much of saved memory is in no whole page.
-func (wr *writing) pages(ctx context.Context, partial func(bytes uint64)) iter.Seq2[pageRun, error] {
+// is told how much of saved memory is in no whole page, and rest that there is a Run.Rest.
+func (wr *writing) pages(ctx context.Context, partial func(bytes uint64), rest func()) iter.Seq2[pageRun, error] {
 	return func(yield func(pageRun, error) bool) {
 		p := pager{page: wr.page, yield: yield, partial: partial}
 		for r, err := range wr.c.Runs(ctx) {
 			if err != nil {
 				yield(pageRun{}, err)
 				return
+			}
+			if r.Rest {
+				rest()
+				continue
 			}
 			if r.Size > 0 && !errors.Is(r.Err, remora.ErrHole) && !p.add(&r) {
 				return

@@ -25,7 +25,8 @@ type conversion struct {
 	Zeros   uint64 `json:"zeros"` // of them, in pages of zeros
 	Left    uint64 `json:"not_saved"`
 	Lost    uint64 `json:"lost"`
-	Partial uint64 `json:"parts_of_pages"` // left out
+	Rest    bool   `json:"rest_lost,omitempty"` // and more, of which it is not known how much
+	Partial uint64 `json:"parts_of_pages"`      // left out
 	Notes   int    `json:"notes_left_out"`
 }
 
@@ -51,15 +52,24 @@ func (c *conversion) run(ctx context.Context, env *Env, content *vmcore.Content,
 	if err := f.commit(); err != nil {
 		return nil, err
 	}
-	c.Size, c.Saved, c.Zeros, c.Left, c.Lost, c.Partial, c.Notes = done.Size, done.Saved, done.Zeros, done.NotSaved, done.Lost, done.Partial, done.NotesLeft
+	c.Size, c.Saved, c.Zeros, c.Left, c.Lost, c.Partial, c.Notes, c.Rest = done.Size, done.Saved, done.Zeros, done.NotSaved, done.Lost, done.Partial, done.NotesLeft, done.Rest
 	gaps := faults{ctx: ctx, mem: remora.New(content.Space)}
 	for _, g := range done.Gaps {
 		gaps.add(&scan.Piece{Addr: g.Start, Size: g.Size, Err: g.Err})
 	}
-	if err := gaps.errors(); err != nil || c.Lost == 0 {
+	if err := gaps.errors(); err != nil || c.Lost == 0 && !c.Rest {
 		return c, err
 	}
-	return c, fmt.Errorf("convert %s: %d bytes of it are missing: %w", harmless(c.Source), c.Lost, remora.ErrTruncated)
+	return c, fmt.Errorf("convert %s: %s: %w", harmless(c.Source), c.missing(), remora.ErrTruncated)
+}
+
+// missing says what is lost.
+func (c *conversion) missing() string {
+	text := fmt.Sprintf("%d bytes of it are missing", c.Lost)
+	if c.Rest {
+		text += ", and what memory there was above"
+	}
+	return text
 }
 
 // Text prints what became of the memory.
@@ -82,6 +92,9 @@ func (c *conversion) Text(w io.Writer) error {
 		if row.n > 0 {
 			fmt.Fprintf(&b, row.text, row.n)
 		}
+	}
+	if c.Rest {
+		b.WriteString("  lost       what memory there was above\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

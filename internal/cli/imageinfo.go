@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/target"
@@ -33,6 +34,7 @@ type ramRow struct {
 	Size  uint64 `json:"size"`
 	State string `json:"state"` // saved, or the cause for which it is not
 	Zeros bool   `json:"zeros,omitempty"`
+	Rest  bool   `json:"rest,omitempty"` // all that the image should have named: how much of it is memory is not known
 
 	start remora.Addr
 }
@@ -50,11 +52,11 @@ func (r *info) addImage(ctx context.Context, t remora.Target, o *infoOptions) er
 		if err != nil {
 			return fmt.Errorf("%s: %w", img.Info().Name, err)
 		}
-		row := ramRow{Start: run.Start.String(), End: endText(run.Range), Size: run.Size, State: "saved", Zeros: run.Zeros, start: run.Start}
+		row := ramRow{Start: run.Start.String(), End: endText(run.Range), Size: run.Size, State: "saved", Zeros: run.Zeros, Rest: run.Rest, start: run.Start}
 		if run.Err != nil {
 			row.State = run.Err.Error()
 		}
-		if n := len(r.RAM); n > 0 && r.RAM[n-1].End == row.Start && r.RAM[n-1].State == row.State && r.RAM[n-1].Zeros == row.Zeros {
+		if n := len(r.RAM); n > 0 && r.RAM[n-1].End == row.Start && r.RAM[n-1].State == row.State && r.RAM[n-1].Zeros == row.Zeros && !row.Rest {
 			r.RAM[n-1].End, r.RAM[n-1].Size = row.End, r.RAM[n-1].Size+row.Size
 			continue
 		}
@@ -72,7 +74,11 @@ func (r *info) imageText(w io.Writer) error {
 	}
 	for i := range r.RAM {
 		row := &r.RAM[i]
-		if _, err := fmt.Fprintf(w, "  %016x-%016x %12d KiB  %s\n", uint64(row.start), uint64(row.start)+row.Size, row.Size>>10, row.State); err != nil {
+		size := strconv.FormatUint(row.Size>>10, 10)
+		if row.Rest {
+			size = "?"
+		}
+		if _, err := fmt.Fprintf(w, "  %016x-%016x %12s KiB  %s\n", uint64(row.start), uint64(row.start)+row.Size, size, row.State); err != nil {
 			return err
 		}
 	}
