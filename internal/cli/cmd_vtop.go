@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/pflag"
 
@@ -20,7 +21,8 @@ func vtopCommand() Command {
 		Long: "Walks the page tables of a kernel image from the top, and prints each level: the address of the table, that of\n" +
 			"the entry, the entry as it is, and what it means; then the physical address, the size of the page and its\n" +
 			"permissions, or why there is none: not mapped, swapped out (with type and offset), a guard page, a page table\n" +
-			"that the image lacks. If one of the addresses has no memory the exit code is 5.\n\n" +
+			"that the image lacks. If one of the addresses has no memory the exit code is 5, and 6 where no page tables are\n" +
+			"found.\n\n" +
 			"Where a page table is lost, addresses of the kernel's image and of its direct map are translated by formula, and\n" +
 			"it is said so.\n\n" +
 			"The page tables are those of the kernel, which are looked for: remora info says how they were found. With --root\n" +
@@ -85,7 +87,7 @@ func (r *translation) begin(o *vtopOptions, args []string) error {
 	case o.root.set:
 		return usagef("of what form are the tables at %#x? --tables says it, as the kernel's were not found", o.root.n)
 	default:
-		return &remora.Fault{Space: r.kernel.Info().Name, Addr: 0, Err: why}
+		return fmt.Errorf("%s: %w", r.kernel.Info().Name, why)
 	}
 	root := remora.Addr(o.root.n)
 	if !o.root.set {

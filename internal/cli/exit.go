@@ -104,7 +104,7 @@ func judge(ctx context.Context, err error) outcome {
 }
 
 // unknownKernel says whether err is there because nothing is known of a kernel. A byte
-// that is missed for want of page tables is a missing byte.
+// that was asked for by its address, and is missed for want of page tables, is a missing byte.
 func unknownKernel(err error, missed bool) bool {
 	var (
 		tables  *kernel.TablesError
