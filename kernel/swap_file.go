@@ -66,7 +66,7 @@ func (k *Kernel) swapSpaces(ctx context.Context, files []SwapFile) (*[swapTypes]
 	}
 	areas, err := k.SwapAreas(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("what was swapped out cannot be told from what memory knows better: %w", err)
+		return nil, fmt.Errorf("%s: what was swapped out cannot be told from what memory knows better: %w", files[0].Name, err)
 	}
 	for i := range files {
 		f := &files[i]

@@ -26,8 +26,9 @@
 // An image is of any format that package vmcore reads. Symbols, processes and their
 // memory are found in the image alone, by package kernel: no namelist is needed, and
 // one that is given is for NList only. Processes are those of the kernel's own list. Their
-// pages are looked for where the kernel would, with the swap file, where the kernel has
-// swapped out to it and the image tells which pages memory knows better.
+// pages are looked for where the kernel would, with the swap file. Where that is none of this
+// kernel's, or the image does not tell which pages memory knows better, the memory of processes
+// cannot be opened with it, and the error says so.
 //
 // A guest that runs, "qemu:SOCKET" or "gdb:ADDRESS", is an image that changes: the same
 // functions find the same things in its memory, and writes go there. See package guest for

@@ -202,11 +202,6 @@ func (f *found) User(ctx context.Context, p *Proc) (remora.Target, error) {
 		return nil, fmt.Errorf("pid %d is a kernel thread: %w", p.PID, fs.ErrNotExist)
 	}
 	u, err := f.k.Process(ctx, p.PID, &kernel.ProcessOptions{Swaps: f.swaps})
-	if err != nil && len(f.swaps) > 0 && ctx.Err() == nil { // the swap file is used where the image allows
-		if without, bad := f.k.Process(ctx, p.PID, nil); bad == nil {
-			u, err = without, nil
-		}
-	}
 	if err != nil {
 		if f.live() && errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: %w", err, remora.ErrGone)

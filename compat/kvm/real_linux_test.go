@@ -6,6 +6,7 @@ package kvm
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -33,6 +34,27 @@ func TestRealKVM(t *testing.T) {
 			testRealProcesses(t, h, lab)
 			testRealWitness(t, h, lab)
 		})
+	}
+}
+
+// A swap file of another machine is not passed over in silence.
+func TestRealR88SwapFileOfAnotherMachine(t *testing.T) {
+	lab := vmlab.Open(t, vmlab.Machines()[0])
+	other := writeFile(t, "swap", strings.Repeat("no swap area", 1<<10))
+	h, err := Open("", lab.Dump(vmlab.ELF), other, os.O_RDONLY, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	p, err := h.GetProc(t.Context(), lab.Truth().Witness(witness.RoleMain).Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = h.GetCmd(t.Context(), p, nil); !errors.Is(err, remora.ErrUnrecognized) || !strings.Contains(err.Error(), other) {
+		t.Error(err)
+	}
+	if n, err := h.URead(t.Context(), make([]byte, 8), remora.Addr(witness.Base)); n != -1 || !errors.Is(err, remora.ErrUnrecognized) {
+		t.Error(n, err)
 	}
 }
 
