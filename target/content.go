@@ -79,7 +79,10 @@ func (k *Kernel) machine(ctx context.Context) (*vmcore.Content, error) {
 	return c, nil
 }
 
-// content adds to what is known of the machine what its kernel knows.
+// content adds to what is known of the machine what its kernel knows: where it has memory
+// mapped, without which debuggers do not open an ELF image, and the names of uname(2). Where
+// nothing tells of a kernel it is searched for, which is one pass more over all memory, also
+// where there turns out to be none.
 func (k *Kernel) content(ctx context.Context) (*vmcore.Content, error) {
 	c, err := k.machine(ctx)
 	if err != nil {

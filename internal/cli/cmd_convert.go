@@ -20,7 +20,8 @@ func convertCommand() Command {
 			"the dump level of a compressed image, are carried over. FILE appears when it is whole; one that is there is\n" +
 			"replaced with --force alone. It can be read by its owner only.\n\n" +
 			"An ELF image tells where the kernel has memory mapped, if its page tables are found. Images by QEMU do not, and\n" +
-			"debuggers that want it open what this writes where they refuse the original.\n\n" +
+			"debuggers that want it open what this writes where they refuse the original. A source that does not tell where\n" +
+			"the kernel is, by VMCOREINFO or registers, is read twice: it is searched for in all of it.\n\n" +
 			"What was left out of the source is left out of FILE, and never zeros in it unless --zero-excluded says so. What is\n" +
 			"lost in the source (cut off, or not written for want of room) is lost in a compressed image too, and not saved in\n" +
 			"an ELF one, which knows no other word. What proves to be damaged is treated so as well, and listed on stderr.\n" +
