@@ -9,7 +9,6 @@ import (
 	"github.com/remora-go/remora/guest"
 	"github.com/remora-go/remora/internal/rsp/rsptest"
 	"github.com/remora-go/remora/memtest"
-	"github.com/remora-go/remora/proc"
 )
 
 const stubPage = 4096
@@ -117,7 +116,7 @@ func TestStubProcessSpace(t *testing.T) {
 		for _, a := range areas[:3] {
 			s.Virtual = append(s.Virtual, rsptest.Area{Start: uint64(a.Start), Data: append([]byte(nil), a.Data...)})
 		}
-		m := dialled(t, s).Process(proc.ParseMaps)
+		m := dialled(t, s).Process(parseMaps)
 		return memtest.Fixture{
 			Space: m, Areas: areas, Close: m.Close,
 			Peek: func(p []byte, a remora.Addr) error { return s.Peek(p, uint64(a), false) },

@@ -14,7 +14,6 @@ import (
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/guest"
 	"github.com/remora-go/remora/internal/rsp/rsptest"
-	"github.com/remora-go/remora/proc"
 )
 
 // ready gives a machine's stub with a page of physical memory, and one of virtual.
@@ -240,7 +239,7 @@ func TestStubProcessWithoutMaps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := g.Process(proc.ParseMaps)
+	p := g.Process(parseMaps)
 	defer p.Close()
 	var b [8]byte
 	if n, err := p.Memory().ReadAt(t.Context(), b[:], stubLow+stubPage-4); n != 4 || !errors.Is(err, remora.ErrFault) {
