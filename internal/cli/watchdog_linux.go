@@ -43,6 +43,7 @@ func watchdog(q *guest.QEMU) (done func() error, err error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command(program, watchdogVerb)
+	cmd.Args[0] = os.Args[0] // the name that it was called by may matter
 	cmd.ExtraFiles = []*os.File{theirs, conn}
 	cmd.SysProcAttr = linux.OwnSession() // Ctrl-C is not for it
 	if err := cmd.Start(); err != nil {
