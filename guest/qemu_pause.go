@@ -60,7 +60,9 @@ func (p *pauses) begin(ctx context.Context, q *QEMU) error {
 	}
 	if q.opts.Watchdog != nil {
 		done, err := q.opts.Watchdog(q)
+		q.client.Resume() // the connection may have been handed to a process
 		if err != nil {
+			_, _ = q.queryStatus(ctx)
 			return fmt.Errorf("%s: it was not paused, since nobody would let it run on if this process were killed: %w", q.name(), err)
 		}
 		p.done = done

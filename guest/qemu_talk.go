@@ -49,10 +49,16 @@ func (q *QEMU) dial(ctx context.Context) error {
 		return &remora.AccessError{Target: q.name(), Act: "connect to", Reason: "the socket is not open to this user",
 			Remedy: "run as the user that QEMU runs as, or as root", Err: err}
 	case errors.As(err, &failed):
-		return fmt.Errorf("%s: nothing listens there: %w: %w", q.name(), failed.Err, fs.ErrNotExist)
+		return &notThere{fmt.Sprintf("%s: nothing listens there: %v", q.name(), failed.Err)}
 	}
 	return fmt.Errorf("%s: %w", q.name(), err)
 }
+
+// notThere is the error of a socket without a listener, which says so in its own words.
+type notThere struct{ text string }
+
+func (e *notThere) Error() string { return e.text }
+func (e *notThere) Unwrap() error { return fs.ErrNotExist }
 
 // execute gives a command and waits for its reply, within the time that one may take.
 func (q *QEMU) execute(ctx context.Context, command string, args, result any) error {

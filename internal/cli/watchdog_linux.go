@@ -55,6 +55,7 @@ func startGuard(conn *os.File, args ...string) (done func() error, err error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command(program, args...)
+	cmd.Args[0] = os.Args[0] // the name that it was called by may matter
 	cmd.ExtraFiles = []*os.File{theirs, conn}
 	cmd.SysProcAttr = linux.OwnSession() // Ctrl-C is not for it
 	if err := cmd.Start(); err != nil {

@@ -173,6 +173,7 @@ func (c *Client) Peer() int { return peer(c.conn) }
 
 // File gives another descriptor of the connection, the caller's to close. What two of them
 // say, and hear, must not be mixed: it is for who goes on when this process is no more.
+// Package os/exec has reads of both wait in the system from then on: see Resume.
 func (c *Client) File() (*os.File, error) {
 	u, ok := c.conn.(*net.UnixConn)
 	if !ok {
@@ -180,6 +181,10 @@ func (c *Client) File() (*os.File, error) {
 	}
 	return u.File()
 }
+
+// Resume has reads of the connection be such again that Close ends them. One that began
+// before ends with the next thing that QEMU says.
+func (c *Client) Resume() { nonblocking(c.conn) }
 
 // Done is closed when the connection has ended.
 func (c *Client) Done() <-chan struct{} { return c.done }

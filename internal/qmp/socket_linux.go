@@ -20,16 +20,20 @@ func sendFile(conn net.Conn, msg []byte, file *os.File) (int, error) {
 	return n, err
 }
 
-func peer(conn net.Conn) int {
+func peer(conn net.Conn) (pid int) {
+	control(conn, func(fd int) { pid = linux.PeerPID(fd) })
+	return pid
+}
+
+func nonblocking(conn net.Conn) { control(conn, linux.SetNonblocking) }
+
+// control calls f with the descriptor of a connection that is a socket.
+func control(conn net.Conn, f func(fd int)) {
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
-		return 0
+		return
 	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return 0
+	if raw, err := u.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
 	}
-	pid := 0
-	_ = raw.Control(func(fd uintptr) { pid = linux.PeerPID(int(fd)) })
-	return pid
 }

@@ -13,3 +13,5 @@ import (
 func sendFile(net.Conn, []byte, *os.File) (int, error) { return 0, errors.ErrUnsupported }
 
 func peer(net.Conn) int { return 0 }
+
+func nonblocking(net.Conn) {}
