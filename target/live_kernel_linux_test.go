@@ -146,7 +146,7 @@ func (g *liveGuest) testProcess() {
 	}
 	_, note := g.fails(0, "write", "kernel@1", "[stack]", "--dry-run", "--hex", "00")
 	g.wants("writing a process", note, "as the live process pid 1,")
-	g.remora("copy", "kernel", "linux_banner+16", "kernel@1", "[stack]", "--dry-run")
+	g.remora("copy", "kernel", "linux_banner+0+16", "kernel@1", "[stack]", "--dry-run")
 	g.fails(3, "read", "kernel@4000000", "0")
 	g.fails(2, "read", "kernel@x", "0")
 }
