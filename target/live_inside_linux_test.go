@@ -9,14 +9,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/specimen"
+	"github.com/remora-go/remora/memtest"
 	"github.com/remora-go/remora/target"
+	"github.com/remora-go/remora/vmcore"
 )
 
 // testInside is what runs in a guest.
@@ -27,6 +31,8 @@ func testInside(t *testing.T) {
 	t.Run("written through proc", testLiveWrite)
 	t.Run("modules", testLiveModules)
 	t.Run("moving", testLiveMoving)
+	t.Run("log", testLiveLog)
+	t.Run("contract", testLiveContract)
 }
 
 // openInside opens a target in the guest.
@@ -236,4 +242,107 @@ func testLiveMoving(t *testing.T) {
 			t.Fatalf("reading %d: %d bytes, %v", i, len(b), err)
 		}
 	}
+}
+
+// testLiveLog holds the log in memory against what the kernel gives of it.
+func testLiveLog(t *testing.T) {
+	f, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var want []string
+	for b := make([]byte, 16<<10); ; {
+		n, err := unix.Read(int(f.Fd()), b)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, text, _ := strings.Cut(string(b[:n]), ";")
+		text, _, _ = strings.Cut(text, "\n")
+		want = append(want, strings.Split(head, ",")[1]+" "+unescaped(text))
+	}
+	k := openInside(t, "kernel", nil).(*target.Kernel)
+	var got []string
+	for r, err := range k.Log(t.Context()) {
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		got = append(got, fmt.Sprintf("%d %s", r.Seq, r.Text))
+	}
+	if len(got) < len(want) || len(want) < 100 {
+		t.Fatalf("%d records, and the kernel gives %d", len(got), len(want))
+	}
+	if diff := cmp.Diff(want, got[:len(want)]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// unescaped undoes what /dev/kmsg does to bytes that are not printed: \xNN.
+func unescaped(text string) string {
+	var b strings.Builder
+	for {
+		before, rest, ok := strings.Cut(text, `\x`)
+		b.WriteString(before)
+		if !ok || len(rest) < 2 {
+			return b.String()
+		}
+		n, err := strconv.ParseUint(rest[:2], 16, 8)
+		if err != nil {
+			return b.String()
+		}
+		b.WriteByte(byte(n))
+		text = rest[2:]
+	}
+}
+
+// testLiveContract holds the memory of this machine against the contract: a page that is
+// locked, and has a place of its own.
+func testLiveContract(t *testing.T) {
+	s := startSpecimen(t)
+	r, err := s.Map(specimen.Locked, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := openInside(t, fmt.Sprintf("kernel@%d", s.Pid()), nil).(*target.Process)
+	memtest.TestSpace(t, func(t testing.TB) memtest.Fixture {
+		img, err := vmcore.OpenKcore(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := memtest.Fixture{Space: img, Close: img.Close}
+		for a := r.Start; a < r.Start+remora.Addr(r.Size); a += 4096 {
+			e := k.Translate(t.Context(), a)
+			if e.Err != nil {
+				t.Fatal(e.Err)
+			}
+			f.Areas = append(f.Areas, memtest.Area{Range: remora.Range{Start: e.Phys + (a - e.Virt), Size: 4096},
+				Data: s.Contents(specimen.Locked, r)[a-r.Start:][:4096], Fault: memtest.OnWrite(remora.ErrReadOnly)})
+		}
+		var end remora.Addr
+		for run, err := range img.Runs(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			end = run.Last() + 1
+		}
+		f.Areas = append(f.Areas, memtest.Area{Range: remora.Range{Start: end, Size: 4096}, Fault: memtest.Always(remora.ErrHole)})
+		f.Peek = func(b []byte, a remora.Addr) error {
+			for i := range f.Areas {
+				if x := &f.Areas[i]; x.Contains(a) {
+					copy(b, x.Data[a-x.Start:])
+				}
+			}
+			return nil
+		}
+		return f
+	}, memtest.Want{
+		Part: 1,
+		Info: remora.Info{Ops: remora.StopAtFault | remora.Force | remora.Resident, PtrSize: 8, Granule: 4096, Last: remora.MaxAddr, Live: true},
+		Lacks: memtest.Lacks{Hole: "pages are where they are", Large: "pages are where they are", Forced: "physical memory has no protection",
+			Absent: "physical memory has no paging", Top: "no machine has memory there"},
+	})
 }

@@ -144,6 +144,9 @@ func (g *liveGuest) testProcess() {
 	if squeeze(got) != squeeze(want) {
 		g.t.Errorf("maps kernel@1:\n%s\n/proc/1/maps:\n%s", got, want)
 	}
+	_, note := g.fails(0, "write", "kernel@1", "[stack]", "--dry-run", "--hex", "00")
+	g.wants("writing a process", note, "as the live process pid 1,")
+	g.remora("copy", "kernel", "linux_banner+0+16", "kernel@1", "[stack]", "--dry-run")
 	g.fails(3, "read", "kernel@4000000", "0")
 	g.fails(2, "read", "kernel@x", "0")
 }

@@ -47,6 +47,15 @@ func writeThroughProc(p *Process, o *Options) (remora.Target, error) {
 	return w, nil
 }
 
+// WrittenBy names the target that writes to t go through, where that is another one than
+// the one that it is read through; else it is "".
+func WrittenBy(t remora.Target) string {
+	if w, ok := t.(*writtenProcess); ok {
+		return w.live.Memory().Info().Name
+	}
+	return ""
+}
+
 // Memory is the memory of the process.
 func (w *writtenProcess) Memory() *remora.Memory { return w.mem }
 

@@ -78,6 +78,9 @@ func (v *invocation) run(ctx context.Context, c *Command, run Run, args []string
 		if _, ok := t.(*target.Process); ok && o != nil && len(o.Swap) > 0 {
 			v.env.Note("the swap files are believed to be of the same moment as the image: nothing in them tells")
 		}
+		if by := target.WrittenBy(t); by != "" {
+			v.env.Note(spec + " is written as the live process " + by + ", not through the page tables")
+		}
 		return t, err
 	}
 	ctx, cancel := v.timeout.limit(ctx)
