@@ -45,7 +45,7 @@ func (u *User) arguments(ctx context.Context, m *remora.Memory) ([]byte, error) 
 	}
 	end = min(end, u.ArgStart+titlePage)
 	title := make([]byte, end-u.ArgStart)
-	n, err := m.ReadAt(ctx, title, u.ArgStart)
+	n, err := move(ctx, remora.Read, m, title, u.ArgStart)
 	if n == 0 {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func area(ctx context.Context, m *remora.Memory, start, end remora.Addr) ([]byte
 		return nil, fmt.Errorf("%s: %v to %v is too much for a vector of strings: %w", m.Info().Name, start, end, errno.EOVERFLOW)
 	}
 	b := make([]byte, end-start)
-	if _, err := m.ReadAt(ctx, b, start); err != nil {
+	if _, err := move(ctx, remora.Read, m, b, start); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -54,7 +54,9 @@
 //
 // A user address of a live process where nothing is mapped gives 0 and not -1, as
 // reading /proc/PID/as does; it gives a *remora.Fault. Page protections of a
-// process are ignored, as there: what is mapped can be read and written.
+// process are ignored, as there: what is mapped can be read and written. Of a live process
+// that takes package proc's Force where there is a protection, which stops the process for
+// a moment or is refused where the kernel was told so (proc_mem.force_override).
 //
 // # The current process
 //

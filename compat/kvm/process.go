@@ -157,9 +157,6 @@ func (h *Handle) GetCmd(ctx context.Context, p *Proc, u *User) (argv, envp []str
 		u = &p.User
 	}
 	got := h.withProcess(ctx, p, func(m *remora.Memory) error {
-		if m.Info().Ops&remora.Force != 0 {
-			m = m.With(remora.Force)
-		}
 		argv, envp, err = u.vectors(ctx, m)
 		return err
 	})

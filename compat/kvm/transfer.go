@@ -102,7 +102,7 @@ func (h *Handle) move(ctx context.Context, c call, as AS, p []byte, a remora.Add
 	n, live, err := 0, false, error(nil)
 	got := h.with(ctx, as, func(m *remora.Memory) error {
 		live = as.kind == asProcess && (m.Info().Live || isRunner(h.img))
-		if n, err = c.on(ctx, m, p, a); n > 0 {
+		if n, err = move(ctx, c.op, m, p, a); n > 0 {
 			return nil
 		}
 		return err
@@ -144,15 +144,24 @@ func (h *Handle) admit(c call) error {
 	return nil
 }
 
-// on moves p. Protections are those of the process, not of who looks at it (R100).
-func (c call) on(ctx context.Context, m *remora.Memory, p []byte, a remora.Addr) (int, error) {
-	if m.Info().Ops&remora.Force != 0 {
-		m = m.With(remora.Force)
+// move moves p. Protections are those of the process, not of who looks at it (R100). They
+// are overridden where there are some: for that a kernel may want the process to be stopped,
+// or refuse it.
+func move(ctx context.Context, op remora.Op, m *remora.Memory, p []byte, a remora.Addr) (int, error) {
+	one := m.ReadAt
+	if op&remora.Write != 0 {
+		one = m.WriteAt
 	}
-	if c.op&remora.Write != 0 {
-		return m.WriteAt(ctx, p, a)
+	n, err := one(ctx, p, a)
+	if !errors.Is(err, remora.ErrProtected) || m.Info().Ops&remora.Force == 0 {
+		return n, err
 	}
-	return m.ReadAt(ctx, p, a)
+	m = m.With(remora.Force)
+	if one = m.ReadAt; op&remora.Write != 0 {
+		one = m.WriteAt
+	}
+	more, err := one(ctx, p[n:], a+remora.Addr(n))
+	return n + more, err
 }
 
 // nothing is the answer of a live process of whose memory nothing was moved (R100):
