@@ -65,7 +65,7 @@ var layers = []layer{
 	{pkg: "internal/vmlab/pid1", modules: "golang.org/x/sys", tests: "only"},
 	{pkg: "internal/vmlab/errand", tests: "only"},
 	{pkg: "internal/vmlab/agent", may: "internal/sys/* internal/vmlab/errand internal/vmlab/pid1", modules: "golang.org/x/sys", tests: "only"},
-	{pkg: "internal/vmlab/guest", may: "internal/vmlab/witness", modules: "golang.org/x/sys", tests: "only"},
+	{pkg: "internal/vmlab/guest", may: "internal/vmlab/pid1 internal/vmlab/witness", modules: "golang.org/x/sys", tests: "only"},
 	{pkg: "internal/vmlab", may: ". internal/qmp internal/sys/* internal/testneed internal/vmlab/errand internal/vmlab/witness", tests: "only"},
 	{pkg: "internal/inside", may: ". internal/sys/* internal/vmlab", tests: "only"},
 	{pkg: "internal/lint", tests: "only"},

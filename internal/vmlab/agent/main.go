@@ -10,7 +10,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,11 +22,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "agent: this is the /init of a virtual machine")
 		os.Exit(2)
 	}
-	err := serve()
-	pid1.Say("remora: failed: %v", err)
-	time.Sleep(100 * time.Millisecond) // the console is slow
-	unix.Sync()
-	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	pid1.Fail(serve())
 }
 
 // serve does one request after another. It comes back when it cannot.

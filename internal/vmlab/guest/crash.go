@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/remora-go/remora/internal/vmlab/pid1"
 )
 
 // loadCrashKernel makes ready the kernel that starts when this one crashes.
@@ -37,7 +39,7 @@ func capture() error {
 	if err != nil {
 		return err
 	}
-	to, err := disk("vmcore", os.O_WRONLY)
+	to, err := pid1.Disk("vmcore", os.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -48,7 +50,7 @@ func capture() error {
 	if err := to.Sync(); err != nil {
 		return err
 	}
-	say("remora: captured %d", n)
+	pid1.Say("remora: captured %d", n)
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }

@@ -39,16 +39,3 @@ func setName(name []byte) error {
 	// unsafe: the kernel copies the name during the call.
 	return unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.SliceData(name))), 0, 0, 0)
 }
-
-// swapOnFile is swapon(2).
-func swapOnFile(name string) error {
-	p, err := unix.BytePtrFromString(name)
-	if err != nil {
-		return err
-	}
-	// unsafe: the kernel copies the name during the call.
-	if _, _, e := unix.Syscall(unix.SYS_SWAPON, uintptr(unsafe.Pointer(p)), 0, 0); e != 0 {
-		return e
-	}
-	return nil
-}

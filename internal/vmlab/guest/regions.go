@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/remora-go/remora/internal/vmlab/pid1"
 	"github.com/remora-go/remora/internal/vmlab/witness"
 )
 
@@ -102,7 +103,7 @@ func (m *maker) fileRegions() error {
 }
 
 func (m *maker) diskRegions() error {
-	f, err := disk("data", os.O_RDONLY)
+	f, err := pid1.Disk("data", os.O_RDONLY)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,13 +13,14 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/remora-go/remora/internal/vmlab/pid1"
 	"github.com/remora-go/remora/internal/vmlab/witness"
 )
 
 // standWitness starts the witnesses, writes the truth, and lets them go on.
 func standWitness() error {
 	quieten()
-	if err := swapOn(); err != nil {
+	if err := pid1.SwapOn(); err != nil {
 		return err
 	}
 	var all []*child
@@ -94,32 +94,4 @@ func start(role string) (*child, error) {
 	}
 	c := &child{in: in}
 	return c, json.Unmarshal(line, &c.report)
-}
-
-// swapOn makes the disk "swap" a swap area and switches it on.
-func swapOn() error {
-	f, err := disk("swap", os.O_RDWR)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	page := os.Getpagesize()
-	head := make([]byte, page)
-	binary.NativeEndian.PutUint32(head[1024:], 1)                          // version
-	binary.NativeEndian.PutUint32(head[1028:], uint32(size/int64(page))-1) // last page
-	copy(head[page-10:], "SWAPSPACE2")
-	if _, err := f.WriteAt(head, 0); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := swapOnFile(f.Name()); err != nil {
-		return fmt.Errorf("swapon: %w", err)
-	}
-	return nil
 }

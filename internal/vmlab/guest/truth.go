@@ -17,13 +17,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/remora-go/remora/internal/vmlab/pid1"
 	"github.com/remora-go/remora/internal/vmlab/witness"
 )
 
 // writeTruth writes what is true now to the disk "truth", as a tar archive. What
 // changes soonest comes last.
 func writeTruth(all []*child) error {
-	f, err := disk("truth", os.O_RDWR)
+	f, err := pid1.Disk("truth", os.O_RDWR)
 	if err != nil {
 		return err
 	}

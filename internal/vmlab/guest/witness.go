@@ -32,7 +32,8 @@ const (
 	anonymous = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 )
 
-// beWitness makes what the role asks for, reports it, waits for a word, and goes on.
+// beWitness makes what the role asks for, reports it, waits for a word, and goes on. It
+// comes back with an error alone.
 func beWitness(role string) error {
 	runtime.LockOSThread()
 	m := &maker{page: uint64(os.Getpagesize())}

@@ -23,6 +23,14 @@ func Say(format string, args ...any) {
 	fmt.Fprintf(os.Stdout, "\n"+format+"\n", args...)
 }
 
+// Fail says why there is no going on, and switches the machine off.
+func Fail(why error) {
+	Say("remora: failed: %v", why)
+	time.Sleep(100 * time.Millisecond) // the console is slow
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
 // MountAll mounts what any Linux has, and takes standard output and error to the real
 // console, which it gives.
 func MountAll() (console *os.File, err error) {
