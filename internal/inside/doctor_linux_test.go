@@ -40,12 +40,14 @@ type doctor struct {
 		Text, Remedy  string
 		Expected      string
 	}
-	Rules []struct {
-		Rule   string
-		Doors  []string
-		Passed string
-		Text   string
-	}
+	Rules []doctorRule
+}
+
+type doctorRule struct {
+	Rule   string
+	Doors  []string
+	Passed string
+	Text   string
 }
 
 // checkDoctor holds doctor against the kernel, for all who look and all who are looked at.
@@ -107,12 +109,7 @@ func (m *meeting) check(t *testing.T, scope int) {
 
 // checkYama: the rule must say what it does, and to whom.
 func (m *meeting) checkYama(t *testing.T, d *doctor, scope int) {
-	i := slices.IndexFunc(d.Rules, func(r struct {
-		Rule   string
-		Doors  []string
-		Passed string
-		Text   string
-	}) bool {
+	i := slices.IndexFunc(d.Rules, func(r doctorRule) bool {
 		return r.Rule == "Yama" && slices.Contains(r.Doors, "process_vm_readv")
 	})
 	if scope == 0 {
