@@ -55,7 +55,6 @@ type QEMU struct {
 	memory  *remora.Memory
 	info    remora.Info
 	arch    string
-	status  string // when it was opened
 	process remora.Target
 	pid     int
 	refused error // why there is no process

@@ -372,7 +372,8 @@ func (f *fake) handing(o *QEMUOptions) *QEMUOptions {
 		if pid != os.Getpid() {
 			return nil, fmt.Errorf("asked for pid %d", pid)
 		}
-		s := newSelf(f.blocks...)
+		var s *self
+		f.set(func() { s = newSelf(f.blocks...) })
 		opened = append(opened, s)
 		return s, nil
 	}

@@ -60,7 +60,7 @@ func TestRefusedGuests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := tiny(t)
-			c.with(f)
+			f.set(func() { c.with(f) })
 			q, err := OpenQEMU(t.Context(), f.socket, f.handing(&QEMUOptions{Timeout: 200 * time.Millisecond}))
 			if err == nil {
 				q.Close()

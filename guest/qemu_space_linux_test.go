@@ -116,7 +116,7 @@ func TestSlowSpace(t *testing.T) {
 // TestPrinted reads what QEMU prints, where it cannot save.
 func TestPrinted(t *testing.T) {
 	f, areas := standard(t, pattern(4*os.Getpagesize(), 3))
-	f.say["pmemsave"] = `{"error": {"class": "GenericError", "desc": "not today"}}`
+	f.set(func() { f.say["pmemsave"] = `{"error": {"class": "GenericError", "desc": "not today"}}` })
 	q, err := OpenQEMU(t.Context(), f.socket, nil)
 	if err != nil {
 		t.Fatal(err)

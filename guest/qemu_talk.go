@@ -109,7 +109,6 @@ func (q *QEMU) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.status = status
 	switch {
 	case status == "inmigrate":
 		return fmt.Errorf("%s: the guest is still arriving from another host: %w", q.name(), errors.ErrUnsupported)
