@@ -48,17 +48,24 @@ func (p *Process) alive(ctx context.Context) error {
 	if !p.k.info.Live {
 		return nil
 	}
-	tr, err := p.k.taskReader(ctx)
-	if err != nil {
-		return err
+	w, ok := p.k.tasks.kept()
+	if !ok {
+		tr, err := p.k.taskReader(ctx)
+		if err != nil {
+			return err
+		}
+		w = tr.taskKnowledge
 	}
-	t, err := tr.read(p.Task.Addr)
+	look := peekInto(ctx, p.k.mem)
+	defer look.done()
+	a := p.Task.Addr
+	pid, tgid, mm := look.uint(a, w.pid), look.uint(a, w.tgid), look.uint(a, w.mm)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil && !errors.Is(err, remora.ErrFault):
-		return err
-	case err != nil || t.PID != p.Task.PID || t.TGID != p.Task.TGID || t.MM != p.mm:
+	case look.err != nil && !errors.Is(look.err, remora.ErrFault):
+		return look.err
+	case look.err != nil || pid != uint64(p.Task.PID) || tgid != uint64(p.Task.TGID) || remora.Addr(mm) != p.mm:
 		return remora.ErrGone
 	}
 	return nil

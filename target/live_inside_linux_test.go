@@ -33,6 +33,7 @@ func testInside(t *testing.T) {
 	t.Run("moving", testLiveMoving)
 	t.Run("log", testLiveLog)
 	t.Run("contract", testLiveContract)
+	t.Run("masked", testLiveMasked)
 }
 
 // openInside opens a target in the guest.
@@ -345,4 +346,26 @@ func testLiveContract(t *testing.T) {
 		Lacks: memtest.Lacks{Hole: "pages are where they are", Large: "pages are where they are", Forced: "physical memory has no protection",
 			Absent: "physical memory has no paging", Top: "no machine has memory there"},
 	})
+}
+
+// testLiveMasked puts in the place of /proc/kcore what containers have there.
+func testLiveMasked(t *testing.T) {
+	const kcore = "/proc/kcore"
+	empty, text := t.TempDir()+"/empty", t.TempDir()+"/text"
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.WriteFile(text, []byte("no kernel at all"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for what, want := range map[string]string{"/dev/null": "as /dev/null is", empty: "it is empty", text: "want an ELF file"} {
+		if err := unix.Mount(what, kcore, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		_, err := target.Open(t.Context(), "kernel", nil)
+		if err := unix.Unmount(kcore, 0); err != nil {
+			t.Fatal(err)
+		}
+		refused, ok := errors.AsType[*remora.AccessError](err)
+		if !ok || !errors.Is(err, fs.ErrPermission) || !strings.Contains(refused.Reason, want) || !strings.Contains(refused.Reason, "container") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }

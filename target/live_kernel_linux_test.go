@@ -93,6 +93,7 @@ func (g *liveGuest) testVerbs() {
 	if got, want := lines(g.remora("mods", "kernel")), lines(g.file("/proc/modules")); len(got) != len(want) {
 		g.t.Errorf("mods: %d modules; /proc/modules has %d", len(got), len(want))
 	}
+	g.wants("doctor", g.remora("doctor", "kernel"), "can be read", "works    /proc/kcore", "missing  /dev/mem", "CONFIG_STRICT_DEVMEM", "no lockdown")
 	g.symbols()
 	g.log()
 }
@@ -182,5 +183,7 @@ func TestLiveLockdown(t *testing.T) {
 	m.Options = "lockdown=confidentiality"
 	g := &liveGuest{t, vmlab.StartAgent(t, m, &vmlab.AgentOptions{Programs: []string{"cmd/remora"}})}
 	_, why := g.fails(4, "ps", "kernel")
-	g.wants("ps", why, "locked down for confidentiality", "/proc/cmdline", "gdb:", "qemu:")
+	g.wants("ps", why, "locked down for confidentiality", "gdb:", "qemu:")
+	out, _ := g.fails(4, "doctor", "kernel")
+	g.wants("doctor", out, "cannot be read", "missing  no lockdown", "missing  /proc/kcore", "locked down for confidentiality")
 }

@@ -63,6 +63,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"pid:-1", nil, nil},
 		{"pid:12x", nil, nil},
 		{"core:", nil, nil},
+		{"kernel@", nil, nil},
+		{"kernel@x", nil, nil},
 		{"nothing", nil, fs.ErrNotExist},
 		{"qemu:nothing", nil, fs.ErrNotExist},
 		{"core:nothing", nil, fs.ErrNotExist},

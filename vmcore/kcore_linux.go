@@ -53,7 +53,11 @@ func openKcore(o *KcoreOptions) (*Image, error) {
 func openKcoreFile() (fdFile, error) {
 	st, err := os.Lstat(kcorePath)
 	if err == nil && !st.Mode().IsRegular() {
-		return -1, masked(fmt.Sprintf("%s is no file here (%v)", kcorePath, st.Mode().Type()), nil)
+		what := "a directory"
+		if !st.IsDir() {
+			what = "a device or the like, as /dev/null is"
+		}
+		return -1, masked(kcorePath+" is "+what, nil)
 	}
 	fd, errno := linux.Open(kcorePath, linux.RDONLY)
 	if errno == linux.OK {

@@ -225,6 +225,10 @@ func TestKcoreSpace(t *testing.T) {
 	for _, writable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("writable %v", writable), func(t *testing.T) {
 			const size = 3<<20 + 8*kpage
+			part := uint64(0) // all of it
+			if writable {
+				part = 1
+			}
 			memtest.TestSpace(t, func(t testing.TB) memtest.Fixture {
 				m := newMachine(size)
 				last := uint64(size / kpage)
@@ -260,6 +264,7 @@ func TestKcoreSpace(t *testing.T) {
 				}
 				return f
 			}, memtest.Want{
+				Part: part,
 				Info: remora.Info{Name: "kernel@phys", Ops: remora.StopAtFault | remora.Force | remora.Resident, PtrSize: 8, Granule: kpage,
 					Last: remora.MaxAddr, Writable: writable, Live: true},
 				Lacks: memtest.Lacks{Forced: "physical memory has no protection", Absent: "physical memory has no paging", Top: "no machine has memory there"},
