@@ -3,10 +3,6 @@
 package guest_test
 
 import (
-	"bufio"
-	"fmt"
-	"io"
-	"iter"
 	"testing"
 
 	"github.com/remora-go/remora"
@@ -97,29 +93,6 @@ const stubMaps = `00100000-00402000 rw-p 00000000 00:00 0
 00404000-00406000 r--p 00000000 00:00 0  [vdso]
 00406000-00408000 r--p 00000000 00:00 0  [vvar]
 `
-
-// parseMaps reads such a text, as package proc does for those who may use it.
-func parseMaps(r io.Reader) iter.Seq2[remora.Region, error] {
-	return func(yield func(remora.Region, error) bool) {
-		for lines := bufio.NewScanner(r); lines.Scan(); {
-			var first, end uint64
-			var perm string
-			if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &first, &end, &perm); err != nil {
-				yield(remora.Region{}, err)
-				return
-			}
-			reg := remora.Region{Range: remora.Range{Start: remora.Addr(first), Size: end - first}}
-			for i := range 3 {
-				if perm[i] != '-' {
-					reg.Perm |= remora.PermRead << i
-				}
-			}
-			if !yield(reg, nil) {
-				return
-			}
-		}
-	}
-}
 
 func TestStubProcessSpace(t *testing.T) {
 	want := stubWant(0)
