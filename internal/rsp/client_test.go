@@ -75,7 +75,7 @@ func TestMemory(t *testing.T) {
 		"strict":      {Strict: 100},
 		"tiny":        {PacketSize: 64},
 		"large":       {PacketSize: 128 << 10, NoAck: true},
-		"endless":     {PacketSize: 1 << 50},
+		"endless":     {PacketSize: 1 << 30},
 		"notified":    {Fault: func(int, string) rsptest.Fault { return rsptest.Noise }},
 		"nak":         {Fault: every(11, rsptest.Nak)},
 		"bad sums":    {Fault: every(11, rsptest.BadSum)},
