@@ -148,11 +148,10 @@ func (w *tasks) Next(ctx context.Context) (*Proc, error) {
 	}
 	for len(w.left) > 0 {
 		p, err := w.of.steady(ctx, w.left[0])
-		gone := w.of.live() && errors.Is(err, remora.ErrGone) && ctx.Err() == nil
-		if err != nil && !gone {
+		if err != nil {
 			return nil, err
 		}
-		if w.left = w.left[1:]; !gone {
+		if w.left = w.left[1:]; p != nil {
 			return p, nil
 		}
 	}
@@ -202,7 +201,7 @@ func (f *found) proc(ctx context.Context, t *kernel.Task) (*Proc, error) {
 }
 
 // steady makes a Proc of a task. In a kernel that runs it makes sure that the task was
-// there, with the same memory, after all was read.
+// there, with the same memory, after all was read; nil where it is no more.
 func (f *found) steady(ctx context.Context, t *kernel.Task) (*Proc, error) {
 	const tries = 10
 	for range tries {
@@ -212,8 +211,8 @@ func (f *found) steady(ctx context.Context, t *kernel.Task) (*Proc, error) {
 		}
 		now, err := f.k.Task(ctx, t.PID)
 		switch {
-		case errors.Is(err, fs.ErrNotExist), err == nil && now.StartBoot != t.StartBoot:
-			return nil, errGone(p)
+		case noTask(err), err == nil && now.StartBoot != t.StartBoot:
+			return nil, nil
 		case err != nil:
 			return nil, err
 		case now.Addr == t.Addr && now.MM == t.MM:
@@ -253,17 +252,26 @@ func (f *found) Refresh(ctx context.Context, p *Proc) (*Proc, error) {
 		return p, nil
 	}
 	t, err := f.k.Task(ctx, p.PID)
-	if errors.Is(err, fs.ErrNotExist) {
+	if noTask(err) {
 		return nil, errGone(p)
 	}
 	if err != nil {
 		return nil, err
 	}
 	now, err := f.steady(ctx, t)
-	if err == nil && !now.same(p) {
-		err = errGone(p)
+	if err != nil {
+		return nil, err
 	}
-	return now, err
+	if now == nil || !now.same(p) {
+		return nil, errGone(p)
+	}
+	return now, nil
+}
+
+// noTask says whether the kernel is there, and the task is not.
+func noTask(err error) bool {
+	_, ok := errors.AsType[*kernel.NoTaskError](err)
+	return ok
 }
 
 // errGone says that a process is not there, or is another one now.
