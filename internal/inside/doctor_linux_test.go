@@ -13,6 +13,8 @@ import (
 	"github.com/remora-go/remora/internal/vmlab"
 )
 
+const scopeSetting = "/proc/sys/kernel/yama/ptrace_scope"
+
 // yama has the engine and doctor held against the kernel under a value of
 // kernel.yama.ptrace_scope.
 func yama(g guest, m vmlab.Machine, scope int) {
@@ -20,11 +22,10 @@ func yama(g guest, m vmlab.Machine, scope int) {
 	if all() {
 		calls = "2500" // 10,000 in all
 	}
-	const setting = "/proc/sys/kernel/yama/ptrace_scope"
 	if strings.HasPrefix(m.Kernel, "amd64") {
 		g.test([]string{"REMORA_CALLS=" + calls, "REMORA_YAMA=" + strconv.Itoa(scope)}, "processvm", "^TestDifferential$", lacks(m)...)
 	}
-	g.set(setting, strconv.Itoa(scope)) // which has done it already, where it ran
+	g.set(scopeSetting, strconv.Itoa(scope)) // which has done it already, where it ran
 	checkDoctor(g, scope)
 	if !all() {
 		return // thousands of questions take their time here
@@ -162,6 +163,10 @@ func lockdown(g guest, level string) {
 	} else {
 		g.set(setting, level)
 	}
-	checkDoctor(g, 2) // ptrace_scope is there by now
+	scope, err := strconv.Atoi(g.get(scopeSetting)) // whatever it has come to by now
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	checkDoctor(g, scope)
 	checkForce(g, forceAlways)
 }
