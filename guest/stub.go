@@ -394,6 +394,9 @@ func (s *Stub) Close() error {
 	if err == nil && s.resume {
 		err = s.c.Detach(ctx)
 	}
+	if err != nil && s.resume && s.kind == StubMachine { // it may hear what it no longer answers
+		s.c.Say(ctx, s.LastWords())
+	}
 	if s.whole != nil {
 		s.whole.Close()
 	}
@@ -403,8 +406,8 @@ func (s *Stub) Close() error {
 	if gone := s.c.Close(); err == nil && !errors.Is(gone, net.ErrClosed) {
 		err = gone
 	}
-	if errors.Is(err, remora.ErrGone) { // there is nothing left to be restored
+	if err = stubError(err); errors.Is(err, remora.ErrGone) { // there is nothing left to be restored
 		return nil
 	}
-	return stubError(err)
+	return err
 }
