@@ -7,7 +7,6 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"slices"
@@ -141,53 +140,6 @@ func OpenStub(ctx context.Context, address string, o *StubOptions) (*Stub, error
 // letGo lets the machine of QEMU's run. QEMU stops it for a client that has waited for
 // another one to leave, also where that client has given up long since.
 const letGo = "D;1"
-
-// StubError says why a stub cannot be opened.
-type StubError struct {
-	Address string
-	Why     string
-	Err     error
-}
-
-func (e *StubError) Error() string { return "gdb stub " + e.Address + ": " + e.Why }
-
-// Unwrap gives the cause: fs.ErrNotExist, remora.ErrUnrecognized, remora.ErrGone, or what
-// the system said.
-func (e *StubError) Unwrap() error { return e.Err }
-
-// stubDialError says what is wrong with an address.
-func stubDialError(address string, err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return &remora.AccessError{Target: "gdb stub " + address, Act: "connect to", Reason: "its socket belongs to another user",
-			Remedy: "run as the user that the stub runs as, or as root", Err: err}
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" && op.Err != nil {
-		return &StubError{address, "nobody listens there: " + op.Err.Error(), fs.ErrNotExist}
-	}
-	return &StubError{address, err.Error(), err}
-}
-
-// notStub says what is wrong with the one who listens.
-func notStub(address string, err error) error {
-	broken, ok := errors.AsType[*rsp.BrokenError](err)
-	switch {
-	case !ok:
-		return err
-	case rsp.Silent(err):
-		return &StubError{address, "it does not answer: it is no stub, or serves another client", remora.ErrGone}
-	case errors.Is(err, io.EOF):
-		return &StubError{address, "it closed the connection", remora.ErrGone}
-	}
-	return &StubError{address, "it is no stub: " + broken.Err.Error(), remora.ErrUnrecognized}
-}
-
-// stubError gives the end of a conversation the cause that it has for a Space.
-func stubError(err error) error {
-	if broken, ok := errors.AsType[*rsp.BrokenError](err); ok {
-		return fmt.Errorf("%w: %w", remora.ErrGone, broken)
-	}
-	return err
-}
 
 // begin finds out what the stub is.
 func (s *Stub) begin(ctx context.Context, known bool) error {
@@ -394,6 +346,9 @@ func (s *Stub) Close() error {
 	if err == nil && s.resume {
 		err = s.c.Detach(ctx)
 	}
+	if err != nil && s.resume && s.kind == StubMachine { // it may hear what it no longer answers
+		s.c.Say(ctx, s.LastWords())
+	}
 	if s.whole != nil {
 		s.whole.Close()
 	}
@@ -403,8 +358,8 @@ func (s *Stub) Close() error {
 	if gone := s.c.Close(); err == nil && !errors.Is(gone, net.ErrClosed) {
 		err = gone
 	}
-	if errors.Is(err, remora.ErrGone) { // there is nothing left to be restored
+	if err = stubError(err); errors.Is(err, remora.ErrGone) { // there is nothing left to be restored
 		return nil
 	}
-	return stubError(err)
+	return err
 }

@@ -58,7 +58,9 @@ func startGuard(conn *os.File, args ...string) (done func() error, err error) {
 	cmd.Args[0] = os.Args[0] // the name that it was called by may matter
 	cmd.ExtraFiles = []*os.File{theirs, conn}
 	cmd.SysProcAttr = linux.OwnSession() // Ctrl-C is not for it
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	linux.SetNonblocking(int(conn.Fd())) // Start and Fd have it block, and with it what it is a copy of
+	if err != nil {
 		ours.Close()
 		return nil, err
 	}

@@ -292,3 +292,7 @@ func (c *Client) LastWords(physical bool) []byte {
 	}
 	return appendFrame(b, []byte("c"))
 }
+
+// Say sends b as it is, also where the conversation has ended. Nothing is answered, and it
+// is not known whether it is heard.
+func (c *Client) Say(ctx context.Context, b []byte) { _ = c.line.write(ctx, b) }
