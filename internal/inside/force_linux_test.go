@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/remora-go/remora/internal/sys/linux"
 	"github.com/remora-go/remora/internal/vmlab"
@@ -60,7 +61,9 @@ type process struct {
 
 func (g guest) begin(args ...string) *process {
 	g.t.Helper()
-	s, err := g.Start(g.ctx, append([]string{"/bin/inside.test"}, args...)...)
+	// One that is traced stops at each signal, and this tracer lets none through.
+	quiet := []string{"GODEBUG=asyncpreemptoff=1"}
+	s, err := g.StartIn(g.ctx, quiet, append([]string{"/bin/inside.test"}, args...)...)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -80,6 +83,7 @@ func (p *process) until(line string) map[string]string {
 			if r.Stderr != "" {
 				p.t.Fatal(r.Stderr)
 			}
+			time.Sleep(20 * time.Millisecond)
 			continue
 		}
 		p.printed += len(text) + len(line) + 1

@@ -210,7 +210,7 @@ func (m *memory) pageOut(a, size uint64) error {
 
 // pagedOut says whether all pages are in swap space.
 func (m *memory) pagedOut(a, size uint64) (bool, linux.Errno) {
-	const swapped = 1 << 62 // Documentation/admin-guide/mm/pagemap.rst
+	const swapped = 1 << 62                                            // Documentation/admin-guide/mm/pagemap.rst
 	fd, errno := linux.Open("/proc/thread-self/pagemap", linux.RDONLY) // the first thread may have ended
 	if errno != 0 {
 		return false, errno

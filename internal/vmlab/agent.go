@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"sync"
@@ -211,7 +210,12 @@ type Started struct {
 
 // Start starts a program in the background. Its standard input stays open: see Tell.
 func (a *Agent) Start(ctx context.Context, args ...string) (*Started, error) {
-	r, err := a.do(ctx, &errand.Request{Do: errand.Start, Args: args})
+	return a.StartIn(ctx, nil, args...)
+}
+
+// StartIn is Start in an environment, as RunIn has it.
+func (a *Agent) StartIn(ctx context.Context, env []string, args ...string) (*Started, error) {
+	r, err := a.do(ctx, &errand.Request{Do: errand.Start, Args: args, Env: env})
 	if err != nil {
 		return nil, err
 	}
@@ -273,10 +277,7 @@ func (a *Agent) do(ctx context.Context, q *errand.Request) (*errand.Reply, error
 	if err := errand.Put(a.ask, q); err != nil {
 		return nil, fmt.Errorf("vmlab: %w", err)
 	}
-	if _, err := io.WriteString(a.guest.in, "go\n"); err != nil {
-		return nil, fmt.Errorf("vmlab: the console: %w", err)
-	}
-	if _, err := a.guest.await(ctx, fmt.Sprintf("answer %d", q.Number)); err != nil {
+	if err := a.answered(ctx, q.Number); err != nil {
 		return nil, fmt.Errorf("vmlab: %w", err)
 	}
 	r := &errand.Reply{}
@@ -287,4 +288,24 @@ func (a *Agent) do(ctx context.Context, q *errand.Request) (*errand.Reply, error
 		return nil, errors.New("in the guest: " + r.Err)
 	}
 	return r, nil
+}
+
+// sayAgain is after how long a request is told of again: what the kernel prints on the
+// console can be in the midst of a line.
+const sayAgain = 10 * time.Second
+
+// answered tells the agent of a request, and waits until it says that there is an answer.
+func (a *Agent) answered(ctx context.Context, number int) error {
+	for {
+		if _, err := fmt.Fprintf(a.guest.in, "go %d\n", number); err != nil {
+			return fmt.Errorf("the console: %w", err)
+		}
+		wait, cancel := context.WithTimeout(ctx, sayAgain)
+		_, err := a.guest.await(wait, fmt.Sprintf("answer %d", number))
+		late := wait.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || !late {
+			return err
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,32 +52,49 @@ func serve() error {
 	a := &agent{started: map[int]*program{}}
 	in := bufio.NewReader(console)
 	pid1.Say("remora: ready")
-	for {
-		if _, err := in.ReadString('\n'); err != nil {
+	for last := 0; ; {
+		line, err := in.ReadString('\n')
+		if err != nil {
 			return fmt.Errorf("the console: %w", err)
 		}
-		q, err := request()
-		if err != nil {
-			return err
+		var number int
+		if _, err := fmt.Sscanf(line, "go %d", &number); err != nil || number < last {
+			continue // a line that was lost in part is said again
 		}
-		if err := errand.Put(answer, a.do(q)); err != nil {
-			return err
+		if number > last {
+			q, err := request(number)
+			if err != nil {
+				return err
+			}
+			if err := errand.Put(answer, a.do(q)); err != nil {
+				return err
+			}
+			last = number
 		}
-		pid1.Say("remora: answer %d", q.Number)
+		pid1.Say("remora: answer %d", number)
 	}
 }
 
 // request reads what is asked for now: the disk is opened anew, and what the kernel kept
-// of it is dropped.
-func request() (*errand.Request, error) {
-	f, err := pid1.Disk(errand.Ask, os.O_RDONLY)
-	if err != nil {
-		return nil, err
+// of it is dropped, which it need not do at once.
+func request(number int) (*errand.Request, error) {
+	for tries := 0; ; tries++ {
+		f, err := pid1.Disk(errand.Ask, os.O_RDONLY)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		q := &errand.Request{}
+		if err == nil {
+			err = errand.Take(f, q)
+		}
+		f.Close()
+		if err == nil && q.Number == number {
+			return q, nil
+		}
+		if tries == 1000 {
+			return nil, fmt.Errorf("request %d does not come: number %d is there, %v", number, q.Number, err)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	defer f.Close()
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		return nil, err
-	}
-	q := &errand.Request{}
-	return q, errand.Take(f, q)
 }
