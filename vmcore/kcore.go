@@ -65,14 +65,38 @@ var (
 	_ format         = (*kcore)(nil)
 	_ xfer.Whole     = (*kcoreWhole)(nil)
 	_ vectoredFormat = (*kcore)(nil)
+	_ kcoreFile      = (*oneReader)(nil)
 )
+
+// oneReader is a file that is read by one at a time. The kernel copies what it reads of
+// /proc/kcore through a page that belongs to the open file and that nothing guards
+// (read_kcore in fs/proc/kcore.c: file->private_data), so two who read at once get each
+// other's bytes.
+type oneReader struct {
+	mu   sync.Mutex
+	file kcoreFile
+}
+
+func (f *oneReader) read(buf []byte, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.file.read(buf, off)
+}
+
+func (f *oneReader) readv(segs []remora.Seg, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.file.readv(segs, off)
+}
+
+func (f *oneReader) close() error { return f.file.close() }
 
 // kcorePage is the smallest page there is.
 const kcorePage = 4096
 
 // newKcore reads the headers of a file. It keeps the file, and closes none.
 func newKcore(f kcoreFile, name string) (*kcore, error) {
-	k := &kcore{name: name, file: f, pageSize: os.Getpagesize()}
+	k := &kcore{name: name, file: &oneReader{file: f}, pageSize: os.Getpagesize()}
 	h, err := k.readHead()
 	if err != nil {
 		return nil, err

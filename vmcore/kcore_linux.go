@@ -27,7 +27,7 @@ func openKcore(o *KcoreOptions) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := newKcore(&oneReader{fdFile: f}, kcorePath)
+	k, err := newKcore(f, kcorePath)
 	if err != nil {
 		f.close()
 		if errors.Is(err, errKcoreEmpty) || errors.Is(err, remora.ErrUnrecognized) {
@@ -47,30 +47,6 @@ func openKcore(o *KcoreOptions) (*Image, error) {
 		}
 	}
 	return newLive(k), nil
-}
-
-// oneReader is /proc/kcore, read by one at a time. The kernel copies what it reads through
-// a page that belongs to the open file and that nothing guards (read_kcore in
-// fs/proc/kcore.c: file->private_data), so two who read at once get each other's bytes.
-type oneReader struct {
-	mu sync.Mutex
-	fdFile
-}
-
-var _ kcoreFile = (*oneReader)(nil)
-
-// read is pread(2), as often as it takes.
-func (f *oneReader) read(buf []byte, off int64) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.fdFile.read(buf, off)
-}
-
-// readv is preadv(2).
-func (f *oneReader) readv(segs []remora.Seg, off int64) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.fdFile.readv(segs, off)
 }
 
 // openKcoreFile opens /proc/kcore.
@@ -144,6 +120,7 @@ func (k *kcore) someRAM() remora.Addr {
 type fdFile int
 
 var (
+	_ kcoreFile  = fdFile(0)
 	_ kcoreMem   = fdFile(0)
 	_ kcoreFlags = fdFile(0)
 )

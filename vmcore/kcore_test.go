@@ -133,6 +133,7 @@ func (m *machine) at(off uint64) (uint64, bool) {
 	return 0, false
 }
 
+// read takes for granted that nobody else reads meanwhile, as the kernel does.
 func (m *machine) read(buf []byte, off int64) (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
