@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/remora-go/remora"
@@ -141,8 +140,8 @@ func (l *layout) granule() uint32 {
 	return uint32(borders & -borders)
 }
 
-// find gives the piece that holds an address, nil if none does.
-func (l *layout) find(a uint64) *piece {
+// at gives which piece is the first that ends at an address or behind it.
+func (l *layout) at(a uint64) int {
 	lo, hi := 0, len(l.pieces)
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
@@ -152,8 +151,13 @@ func (l *layout) find(a uint64) *piece {
 			hi = mid
 		}
 	}
-	if lo < len(l.pieces) && l.pieces[lo].first <= a {
-		return &l.pieces[lo]
+	return lo
+}
+
+// find gives the piece that holds an address, nil if none does.
+func (l *layout) find(a uint64) *piece {
+	if i := l.at(a); i < len(l.pieces) && l.pieces[i].first <= a {
+		return &l.pieces[i]
 	}
 	return nil
 }
@@ -162,19 +166,18 @@ func (l *layout) find(a uint64) *piece {
 func (v *view) Translate(_ context.Context, va remora.Addr) remora.Extent {
 	pieces := v.l.pieces
 	a := uint64(va)
-	next := sort.Search(len(pieces), func(i int) bool { return pieces[i].first > a })
 	first, last := uint64(0), ^uint64(0)
-	if next < len(pieces) {
-		last = pieces[next].first - 1
-	}
 	var in *piece
-	if next > 0 {
-		p := &pieces[next-1]
-		if a <= p.last {
-			in, first, last = p, p.first, p.last
-		} else {
-			first = p.last + 1
-		}
+	i := v.l.at(a)
+	if i < len(pieces) {
+		last = pieces[i].first - 1
+	}
+	switch {
+	case i < len(pieces) && pieces[i].first <= a:
+		in = &pieces[i]
+		first, last = in.first, in.last
+	case i > 0:
+		first = pieces[i-1].last + 1
 	}
 	const middle = 1 << 63 // no Extent spans it
 	if a < middle {

@@ -3,13 +3,12 @@
 package guest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/access"
 	"github.com/remora-go/remora/internal/sys/linux"
 )
 
@@ -45,13 +44,11 @@ func processOf(tid int) int {
 	if err != nil {
 		return 0
 	}
-	for line := range bytes.Lines(b) {
-		if rest, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
-			pid, _ := strconv.Atoi(string(bytes.TrimSpace(rest)))
-			return pid
-		}
+	st, err := access.ParseStatus(b)
+	if err != nil {
+		return 0
 	}
-	return 0
+	return st.Tgid
 }
 
 // watchProcess sees to it that the exit of QEMU's process is noticed when it happens.

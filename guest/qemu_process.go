@@ -119,12 +119,7 @@ func (q *QEMU) fit(ctx context.Context, pieces []piece, m remora.Mapper) ([]piec
 	}
 	var all []piece
 	for _, p := range pieces {
-		at, _ := slices.BinarySearchFunc(regions, p.below, func(r remora.Region, a uint64) int {
-			if uint64(r.Last()) < a {
-				return -1
-			}
-			return 1
-		})
+		at, _ := slices.BinarySearchFunc(regions, p.below, func(r remora.Region, a uint64) int { return cmp.Compare(uint64(r.Last()), a) })
 		for ; ; at++ {
 			if at == len(regions) || uint64(regions[at].Start) > p.below || len(all) == maxPieces {
 				return nil, errNotQEMU

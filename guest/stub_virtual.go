@@ -4,6 +4,7 @@ package guest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,9 +93,6 @@ func (m *StubMemory) Transfer(ctx context.Context, op remora.Op, segs []remora.S
 		return xfer.Refuse(segs, err)
 	}
 	defer m.gate.Leave()
-	if m.parse == nil {
-		return xfer.Each(ctx, op, segs, &m.move)
-	}
 	regions, err := m.load(ctx)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
@@ -111,8 +109,12 @@ func (m *StubMemory) Close() error {
 	return m.s.Close()
 }
 
-// load gives the regions of the process, which stands still.
+// load gives the regions of the process, which stands still. Where there are none, as of a
+// machine, or the stub does not give them, the error Is errors.ErrUnsupported.
 func (m *StubMemory) load(ctx context.Context) ([]remora.Region, error) {
+	if m.parse == nil {
+		return nil, errors.ErrUnsupported
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.asked {
@@ -140,16 +142,8 @@ func (m *StubMemory) load(ctx context.Context) ([]remora.Region, error) {
 
 // regionAt gives the region that holds a.
 func regionAt(all []remora.Region, a remora.Addr) (remora.Region, bool) {
-	i, ok := slices.BinarySearchFunc(all, a, func(r remora.Region, a remora.Addr) int {
-		switch {
-		case r.Contains(a):
-			return 0
-		case r.Start > a:
-			return 1
-		}
-		return -1
-	})
-	if !ok {
+	i, _ := slices.BinarySearchFunc(all, a, func(r remora.Region, a remora.Addr) int { return cmp.Compare(r.Last(), a) })
+	if i == len(all) || a < all[i].Start {
 		return remora.Region{}, false
 	}
 	return all[i], true

@@ -42,7 +42,7 @@ var layers = []layer{
 	{pkg: "usercore", may: ". internal/xfer compose internal/elfcore"},
 	{pkg: "vmcore", may: ". internal/xfer compose internal/access internal/elfcore internal/sys/*",
 		modules: "github.com/klauspost/compress github.com/anchore/go-lzo"},
-	{pkg: "guest", may: ". compose internal/xfer internal/sys/* internal/qmp internal/rsp"},
+	{pkg: "guest", may: ". compose internal/access internal/xfer internal/sys/* internal/qmp internal/rsp"},
 	{pkg: "sym", may: "."},
 	{pkg: "btf", may: "."},
 	{pkg: "kernel", may: ". btf internal/xfer paging sym"},
