@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package measure
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/remora-go/remora/internal/sys/linux"
+)
+
+// Program is a process that does work when it is asked to. It reads requests, one a line:
+//
+//	sum WORK     do it once, and answer "ok DIGEST"
+//	run N WORK   do it N times, and answer "ok NANOSECONDS", and " ALLOCATIONS" of all if known
+//
+// What it cannot do it answers with "error" and the reason. A digest is CRC-32 (IEEE) of
+// the bytes in eight hexadecimal digits, a slash, and their number, where it is of bytes.
+type Program struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Reader
+	stderr bytes.Buffer
+}
+
+// Start starts a program. Close ends it.
+func Start(cmd *exec.Cmd) (*Program, error) {
+	p := &Program{cmd: cmd}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.in, p.out = in, bufio.NewReader(out)
+	cmd.Stderr = &p.stderr
+	return p, cmd.Start()
+}
+
+// Close closes the program's input, at which it ends, and waits for that.
+func (p *Program) Close() error {
+	p.in.Close()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("%s: %w: %s", p.cmd.Path, err, tail(p.stderr.Bytes()))
+	}
+	return nil
+}
+
+// tail gives the end of what a program has said.
+func tail(b []byte) []byte { return b[max(0, len(b)-1000):] }
+
+// ask sends a request, and gives the words of the answer.
+func (p *Program) ask(format string, args ...any) ([]string, error) {
+	request := fmt.Sprintf(format, args...)
+	if _, err := io.WriteString(p.in, request+"\n"); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", p.cmd.Path, err, tail(p.stderr.Bytes()))
+	}
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("%s: the answer to %q: %w: %s", p.cmd.Path, request, err, tail(p.stderr.Bytes()))
+	}
+	line = strings.TrimSpace(line)
+	if words := strings.Fields(line); len(words) > 1 && words[0] == "ok" {
+		return words[1:], nil
+	}
+	return nil, fmt.Errorf("%s: the answer to %q is %q", p.cmd.Path, request, line)
+}
+
+// Digest asks for what comes out of the work. From then on the most memory the program has
+// resident is counted anew (clear_refs, proc(5)).
+func (p *Program) Digest(work string) (string, error) {
+	const resetPeak = "5"
+	path := fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid)
+	if err := os.WriteFile(path, []byte(resetPeak), 0); err != nil {
+		return "", err
+	}
+	words, err := p.ask("sum %s", work)
+	if err != nil {
+		return "", err
+	}
+	return words[0], nil
+}
+
+// Run has the program do the work n times.
+func (p *Program) Run(work string, n int) (Cost, error) {
+	before, err := linux.CPUTime(p.cmd.Process.Pid)
+	if err != nil {
+		return Cost{}, err
+	}
+	words, err := p.ask("run %d %s", n, work)
+	if err != nil {
+		return Cost{}, err
+	}
+	after, err := linux.CPUTime(p.cmd.Process.Pid)
+	if err != nil {
+		return Cost{}, err
+	}
+	took, err := strconv.ParseInt(words[0], 10, 64)
+	if err != nil {
+		return Cost{}, fmt.Errorf("%s: %w", p.cmd.Path, err)
+	}
+	c := Cost{Wall: time.Duration(took), CPU: after - before, Allocs: -1}
+	if len(words) > 1 {
+		all, err := strconv.ParseFloat(words[1], 64)
+		if err != nil {
+			return Cost{}, fmt.Errorf("%s: %w", p.cmd.Path, err)
+		}
+		c.Allocs = all / float64(n)
+	}
+	c.Peak, err = p.peak()
+	return c, err
+}
+
+// peak gives the most memory the program has had resident.
+func (p *Program) peak() (int64, error) {
+	path := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "VmHWM:" {
+			kib, err := strconv.ParseInt(words[1], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("%s: no VmHWM", path)
+}
+
+// Place places all threads of the program.
+func (p *Program) Place(cpus []int) error {
+	dir := fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		tid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		if err := linux.Place(tid, cpus...); err != nil && !errors.Is(err, linux.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package play is the sides of the benchmark that are written in Go: Remora, and ways in
+// which other Go programs read. Each is a program of its own to the benchmark, so that its
+// time and its memory are its own: see measure.Program for what they are asked.
+package play
+
+import (
+	"bufio"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Work is something that can be done again and again.
+type Work struct {
+	Do     func() error
+	Digest func() (string, error) // of what Do has left
+	Close  func() error           // may be nil
+}
+
+// Verb makes work of its arguments, ready to be done.
+type Verb func(args []string) (*Work, error)
+
+// Serve does what r asks for until that ends.
+func Serve(r io.Reader, w io.Writer, verbs map[string]Verb) error {
+	s := &server{verbs: verbs}
+	in := bufio.NewScanner(r)
+	for in.Scan() {
+		answer, err := s.answer(in.Text())
+		if err != nil {
+			answer = "error " + strings.ReplaceAll(err.Error(), "\n", "; ")
+		} else {
+			answer = "ok " + answer
+		}
+		if _, err := fmt.Fprintln(w, answer); err != nil {
+			return err
+		}
+	}
+	if err := s.put(); err != nil {
+		return err
+	}
+	return in.Err()
+}
+
+// server keeps the last work, which is asked for again.
+type server struct {
+	verbs map[string]Verb
+	line  string
+	work  *Work
+}
+
+func (s *server) answer(request string) (string, error) {
+	verb, rest, _ := strings.Cut(request, " ")
+	n := 1
+	if verb == "run" {
+		number, work, _ := strings.Cut(rest, " ")
+		var err error
+		if n, err = strconv.Atoi(number); err != nil {
+			return "", err
+		}
+		rest = work
+	}
+	if err := s.take(rest); err != nil {
+		return "", err
+	}
+	switch verb {
+	case "sum":
+		if err := s.work.Do(); err != nil {
+			return "", err
+		}
+		return s.work.Digest()
+	case "run":
+		return s.run(n)
+	}
+	return "", fmt.Errorf("no request %q", verb)
+}
+
+// take makes the work of a line ready.
+func (s *server) take(line string) error {
+	if s.work != nil && s.line == line {
+		return nil
+	}
+	if err := s.put(); err != nil {
+		return err
+	}
+	words := strings.Fields(line)
+	if len(words) == 0 || s.verbs[words[0]] == nil {
+		return fmt.Errorf("no work %q", line)
+	}
+	w, err := s.verbs[words[0]](words[1:])
+	if err != nil {
+		return err
+	}
+	s.line, s.work = line, w
+	return nil
+}
+
+// put ends the work that there is.
+func (s *server) put() error {
+	w := s.work
+	s.work = nil
+	if w == nil || w.Close == nil {
+		return nil
+	}
+	return w.Close()
+}
+
+// run does the work n times.
+func (s *server) run(n int) (string, error) {
+	var before, after runtime.MemStats
+	do := s.work.Do
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	for range n {
+		if err := do(); err != nil {
+			return "", err
+		}
+	}
+	took := time.Since(began)
+	runtime.ReadMemStats(&after)
+	return fmt.Sprint(took.Nanoseconds(), " ", after.Mallocs-before.Mallocs), nil
+}
+
+// Sum is the digest of bytes.
+func Sum(pieces ...[]byte) string {
+	h := crc32.NewIEEE()
+	size := 0
+	for _, p := range pieces {
+		h.Write(p)
+		size += len(p)
+	}
+	return fmt.Sprintf("%08x/%d", h.Sum32(), size)
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package play
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/target"
+)
+
+// Remora gives what Remora does for the benchmark, of targets that are opened with these
+// options.
+//
+//	read TARGET ADDR SIZE
+func Remora(o target.Options) map[string]Verb {
+	p := &player{options: o}
+	return map[string]Verb{"read": p.read}
+}
+
+// player is Remora as a user of the library has it.
+type player struct {
+	options target.Options
+}
+
+// open opens the target that the first argument names; the others are numbers.
+func (p *player) open(args []string, numbers int) (remora.Target, []uint64, error) {
+	if len(args) != 1+numbers {
+		return nil, nil, fmt.Errorf("%d arguments, not %d", len(args), 1+numbers)
+	}
+	values, err := parse(args[1:])
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := target.Open(context.Background(), args[0], &p.options)
+	return t, values, err
+}
+
+// parse reads numbers as they are written in Go.
+func parse(args []string) ([]uint64, error) {
+	var values []uint64
+	var errs []error
+	for _, a := range args {
+		v, err := strconv.ParseUint(a, 0, 64)
+		values, errs = append(values, v), append(errs, err)
+	}
+	return values, errors.Join(errs...)
+}
+
+// used gives memory that has been used before.
+func used(size uint64) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = 1
+	}
+	return b
+}
+
+func (p *player) read(args []string) (*Work, error) {
+	t, v, err := p.open(args, 2)
+	if err != nil {
+		return nil, err
+	}
+	segs := []remora.Seg{{Addr: remora.Addr(v[0]), Buf: used(v[1])}}
+	m, ctx := t.Memory(), context.Background()
+	return &Work{
+		Do:     func() error { _, err := m.ReadV(ctx, segs); return err },
+		Digest: func() (string, error) { return Sum(segs[0].Buf), nil },
+		Close:  t.Close,
+	}, nil
+}
