@@ -122,17 +122,23 @@ func firstLine(s string) string {
 	return line
 }
 
+// ours tells whether a directory is for this project alone.
+func ours(dir string) bool {
+	top, _, _ := strings.Cut(dir, "/")
+	return top == "internal" || top == "bench"
+}
+
 // packageLine is a row of a list of packages: | `name` | what it holds |.
 var packageLine = regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` \\|")
 
 // checkPackageLists wants every package in a list, and nothing else there: those that
-// users import in README.md, those below internal/ in ARCHITECTURE.md.
+// users import in README.md, the others in ARCHITECTURE.md.
 func checkPackageLists(t *Tree) []Finding {
 	var all []Finding
 	for _, file := range []string{"README.md", "ARCHITECTURE.md"} {
 		var have, listed []string
 		for _, dir := range t.Packages() {
-			if strings.HasPrefix(dir, "internal/") == (file == "ARCHITECTURE.md") {
+			if ours(dir) == (file == "ARCHITECTURE.md") {
 				have = append(have, listName(dir))
 			}
 		}
