@@ -150,8 +150,15 @@ func (s *Sparse) ops() remora.Op {
 func (s *Sparse) Map(r remora.Range, o MapOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.unmap(r); err != nil {
+	i, taken, err := s.place(r)
+	if err != nil {
 		return err
+	}
+	if taken {
+		if err := s.unmap(r); err != nil {
+			return err
+		}
+		i, _, _ = s.place(r)
 	}
 	if o.Shared && o.Object == nil {
 		return fmt.Errorf("memtest: map %v: a shared mapping needs an Object", r)
@@ -159,9 +166,17 @@ func (s *Sparse) Map(r remora.Range, o MapOptions) error {
 	if o.Offset%uint64(s.opt.PageSize) != 0 {
 		return fmt.Errorf("memtest: map %v: offset 0x%x is not a multiple of the page size", r, o.Offset)
 	}
-	s.maps = append(s.maps, mapping{r.Start, r.Last(), o})
-	s.sort()
+	s.maps = slices.Insert(s.maps, i, mapping{r.Start, r.Last(), o})
 	return nil
+}
+
+// place tells before which mapping r belongs, and whether any lies in it.
+func (s *Sparse) place(r remora.Range) (i int, taken bool, err error) {
+	if err := s.aligned(r); err != nil {
+		return 0, false, err
+	}
+	i, _ = slices.BinarySearchFunc(s.maps, r.Start, func(m mapping, a remora.Addr) int { return cmp.Compare(m.last, a) })
+	return i, i < len(s.maps) && s.maps[i].first <= r.Last(), nil
 }
 
 // Unmap takes away what is mapped in r, whole pages; there need be nothing.
