@@ -40,7 +40,8 @@
 // Peek must not go through the Space: it is how the suite sees a write that went
 // astray. Data is what Peek shows at first, also where Transfer may not read.
 //
-// A test of very many fixtures need not try everything on each: see Want.Part.
+// A test of very many fixtures need not try everything on each: see Want.Part. With
+// "go test -short" each tries about a third.
 //
 // Where a fixture cannot have what a rule needs, Want.Lacks must say why, field by
 // field; a lack without a reason fails, and so does a reason without a lack.

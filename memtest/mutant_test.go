@@ -63,7 +63,11 @@ func (m *mutant) try(t *testing.T, part uint64) error {
 	}
 	want := NewSample(m.seed).Want
 	want.Part = part
-	p := &probe{want: want, work: want.effort(), make: m.fixture, logf: t.Logf}
+	work := all()
+	if part != 0 {
+		work = want.effort()
+	}
+	p := &probe{want: want, work: work, make: m.fixture, logf: t.Logf}
 	return p.run(rules()[i])
 }
 

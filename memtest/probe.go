@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/remora-go/remora"
@@ -41,10 +42,18 @@ type effort struct {
 }
 
 func (w *Want) effort() effort {
-	if w.Part == 0 {
-		return effort{ops: 8, share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
+	switch {
+	case w.Part != 0:
+		return effort{ops: 2, share: 6, rounds: 10, allocs: 500, grace: time.Millisecond, seed: w.Part}
+	case testing.Short():
+		return effort{ops: 3, share: 4, rounds: 5, allocs: 1000, grace: 5 * time.Millisecond, seed: 1}
 	}
-	return effort{ops: 2, share: 6, rounds: 10, allocs: 500, grace: time.Millisecond, seed: w.Part}
+	return all()
+}
+
+// all is the whole work.
+func all() effort {
+	return effort{ops: 8, share: 1, rounds: 1, allocs: 10_000, grace: 20 * time.Millisecond, seed: 1}
 }
 
 // times is how often to do what is done n times to the full.
