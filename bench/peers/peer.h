@@ -53,23 +53,25 @@ __attribute__((unused)) static int fail(const char *what)
 	return -1;
 }
 
+static uint32_t crc_table[256];
+
+// crc takes bytes into a CRC-32 that begins as 0xffffffff, and is inverted at the end.
+static uint32_t crc(uint32_t c, const void *data, size_t size)
+{
+	const unsigned char *p = data;
+	for (size_t i = 0; i < size; i++)
+		c = crc_table[(c ^ p[i]) & 255] ^ c >> 8;
+	return c;
+}
+
 // add ends the time at its first call, and takes bytes into the digest if one is wanted.
 __attribute__((unused)) static void add(struct sum *sum, const void *data, size_t size)
 {
-	static uint32_t table[256];
-	const unsigned char *p = data;
 	if (!ended)
 		ended = now();
 	if (!sum->wanted)
 		return;
-	if (!table[1])
-		for (uint32_t i = 0; i < 256; i++) {
-			table[i] = i;
-			for (int k = 0; k < 8; k++)
-				table[i] = table[i] >> 1 ^ (table[i] & 1 ? 0xedb88320 : 0);
-		}
-	for (size_t i = 0; i < size; i++)
-		sum->crc = table[(sum->crc ^ p[i]) & 255] ^ sum->crc >> 8;
+	sum->crc = crc(sum->crc, data, size);
 	sum->size += size;
 }
 
@@ -101,6 +103,11 @@ static int work(int argc, char **argv, long n, struct sum *sum)
 int main(void)
 {
 	static char line[1 << 16];
+	for (uint32_t i = 0; i < 256; i++) {
+		crc_table[i] = i;
+		for (int k = 0; k < 8; k++)
+			crc_table[i] = crc_table[i] >> 1 ^ (crc_table[i] & 1 ? 0xedb88320 : 0);
+	}
 	while (fgets(line, sizeof line, stdin)) {
 		char *words[64], *save = NULL;
 		int count = 0;
