@@ -19,6 +19,9 @@ func players() map[string]map[string]play.Verb {
 	return map[string]map[string]play.Verb{
 		"remora":           play.Remora(target.Options{}),
 		"remora-unchecked": play.Remora(target.Options{Unchecked: true}),
+		"guest":            play.Ranges(target.Options{Parallel: 1}),
+		"guest-2":          play.Ranges(target.Options{Parallel: 2}),
+		"kcore":            play.Kcore(),
 	}
 }
 

@@ -117,11 +117,19 @@ func (s *site) compiled(name string, flags ...string) (*measure.Program, error) 
 		return nil, err
 	}
 	binary := strings.TrimSuffix(source, ".c")
-	args := append([]string{"-O2", "-Wall", "-o", binary, source}, flags...)
-	if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("cc: %w: %s", err, out)
+	if err := compile(binary, source, flags...); err != nil {
+		return nil, err
 	}
 	return s.start(binary)
+}
+
+// compile makes a program of C with the system's cc.
+func compile(binary, source string, flags ...string) error {
+	args := append([]string{"-O2", "-Wall", "-o", binary, source}, flags...)
+	if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("cc: %w: %s", err, out)
+	}
+	return nil
 }
 
 // command builds the command remora, and gives its path.

@@ -32,11 +32,15 @@ func mapRegion(pid int, r *remora.Region) uint64 {
 
 func unmap(base, size uint64) { linux.UnmapAt(base, size) }
 
-// copyMapped copies memory that is mapped here, and says whether all of it was there.
-func copyMapped(dst []byte, from uint64) bool {
-	_, ok := linux.CopyMapped(dst, from)
+// copyMapped copies memory that is mapped here, as a part of a read of whole bytes, and says
+// whether all of it was there.
+func copyMapped(dst []byte, from uint64, whole int) bool {
+	_, ok := linux.CopyMapped(dst, from, whole)
 	return ok
 }
+
+// near is how many bytes a read has at most for which it matters how many they are.
+const near = linux.Near
 
 // processOf gives the process that a thread belongs to, 0 if there is none.
 func processOf(tid int) int {

@@ -28,6 +28,7 @@ type mapping struct {
 var (
 	_ remora.Space = (*mapping)(nil)
 	_ xfer.Mover   = (*mapping)(nil)
+	_ xfer.Mover   = (*nearMapping)(nil)
 )
 
 // of gives the mapping of a region of QEMU's process, nil where it cannot be had.
@@ -72,10 +73,10 @@ func (t *mappings) close() {
 	t.list = nil
 }
 
-// copy reads at an address of the process. It gives false where the bytes are not to be
+// copy reads at an address of the process, as a part of a read of whole bytes. It gives false where the bytes are not to be
 // had here: the file has been cut short, or there is no page to be had for it.
-func (m *mapping) copy(dst []byte, a uint64) bool {
-	return copyMapped(dst, m.base+(a-uint64(m.of.Start)))
+func (m *mapping) copy(dst []byte, a uint64, whole int) bool {
+	return copyMapped(dst, m.base+(a-uint64(m.of.Start)), whole)
 }
 
 // Info gives the facts of the process.
@@ -83,12 +84,31 @@ func (m *mapping) Info() remora.Info { return m.q.process.Memory().Info() }
 
 // Transfer reads segs.
 func (m *mapping) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
+	whole := 0
+	for i := range segs {
+		whole += min(len(segs[i].Buf), near+1)
+	}
+	if whole <= near {
+		return xfer.Each(ctx, op, segs, (*nearMapping)(m))
+	}
 	return xfer.Each(ctx, op, segs, m)
+}
+
+// nearMapping is a mapping of which little is read.
+type nearMapping mapping
+
+// Move is the mapping's.
+func (m *nearMapping) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
+	return (*mapping)(m).move(ctx, op, a, buf, len(buf))
 }
 
 // Move reads from the mapping, and what that has not in the process.
 func (m *mapping) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
-	if m.copy(buf, uint64(a)) {
+	return m.move(ctx, op, a, buf, near+1)
+}
+
+func (m *mapping) move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte, whole int) (int, error) {
+	if m.copy(buf, uint64(a), whole) {
 		return len(buf), nil
 	}
 	segs := [1]remora.Seg{{Addr: a, Buf: buf}}

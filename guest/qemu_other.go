@@ -18,7 +18,9 @@ func mapRegion(int, *remora.Region) uint64 { return 0 }
 
 func unmap(uint64, uint64) {}
 
-func copyMapped([]byte, uint64) bool { return false }
+func copyMapped([]byte, uint64, int) bool { return false }
+
+const near = 0
 
 func processOf(int) int { return 0 }
 

@@ -82,7 +82,7 @@ func (q *QEMU) short(ctx context.Context, seg *remora.Seg) bool {
 		a := uint64(seg.Addr)
 		p := q.layout.Load().find(a)
 		ok = p != nil && p.mapped != nil && uint64(n) <= p.last-a+1 &&
-			p.mapped.copy(seg.Buf, p.below+(a-p.first)) && q.state.Load() == 0
+			p.mapped.copy(seg.Buf, p.below+(a-p.first), n) && q.state.Load() == 0
 	}
 	q.gate.Leave()
 	if ok {

@@ -21,7 +21,7 @@ func (p *Process) sharedOne(seg *remora.Seg, async bool) bool {
 	t.mu.RLock()
 	s := t.find(seg.Addr)
 	kept := p.kept()
-	ok := s != nil && s.usable(seg.Addr, n, async) && s.copySafely(seg.Buf, seg.Addr) &&
+	ok := s != nil && s.usable(seg.Addr, n, async) && s.copySafely(seg.Buf, seg.Addr, n) &&
 		(p.opts.MapUnchecked || s.stands(p.as, seg.Addr, seg.Addr+remora.Addr(n-1)) && p.runsOn(p.as, kept))
 	t.mu.RUnlock()
 	if ok {
@@ -31,10 +31,10 @@ func (p *Process) sharedOne(seg *remora.Seg, async bool) bool {
 	return ok
 }
 
-// copySafely copies our view of [a, a+len(dst)). Where a page cannot be had, which
+// copySafely copies our view of [a, a+len(dst)), as a part of a read of whole bytes. Where a page cannot be had, which
 // is a SIGBUS, it gives false: the file has been cut short, or is damaged there.
-func (s *share) copySafely(dst []byte, a remora.Addr) bool {
-	fault, ok := linux.CopyMapped(dst, s.base+uint64(a)-s.was.Start)
+func (s *share) copySafely(dst []byte, a remora.Addr, whole int) bool {
+	fault, ok := linux.CopyMapped(dst, s.base+uint64(a)-s.was.Start, whole)
 	if !ok {
 		s.lower(fault)
 	}
@@ -155,7 +155,7 @@ func (r *run) copyChunks(s *share, seg *remora.Seg) bool {
 			}
 		}
 		chunk := seg.Buf[seg.N:min(seg.N+xfer.ChunkBytes, len(seg.Buf))]
-		if !s.copySafely(chunk, seg.Addr+remora.Addr(seg.N)) {
+		if !s.copySafely(chunk, seg.Addr+remora.Addr(seg.N), len(seg.Buf)) {
 			return false
 		}
 		seg.N += len(chunk)
