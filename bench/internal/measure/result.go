@@ -19,6 +19,7 @@ type Result struct {
 	Why    string       `json:"why,omitempty"`
 	Series string       `json:"series,omitempty"`
 	X      float64      `json:"x,omitempty"`
+	Flat   bool         `json:"flat,omitempty"`
 	Sides  []SideResult `json:"sides"`
 	Goals  []Verdict    `json:"goals,omitempty"`
 }
@@ -33,6 +34,7 @@ type SideResult struct {
 	Wall   Spread  `json:"wall"`
 	Ratio  Spread  `json:"ratio"` // Remora's time by this one's, of each round
 	CPU    float64 `json:"cpu"`
+	ByCPU  Spread  `json:"by_cpu"` // Remora's CPU time by this one's, of each round
 	Peak   int64   `json:"peak"`   // bytes resident
 	Allocs float64 `json:"allocs"` // below 0: not known
 }
@@ -40,7 +42,7 @@ type SideResult struct {
 // Verdict is a goal, in words, and how far from it the row is.
 type Verdict struct {
 	Goal  string  `json:"goal"`
-	Value float64 `json:"value"` // Remora's time, without what the goal adds, by that of the side
+	Value float64 `json:"value"` // Remora's time, without what the goal adds, by that of the side, or by the goal
 	Limit float64 `json:"limit"`
 }
 
@@ -59,6 +61,9 @@ func (r *Result) Side(name string) *SideResult {
 
 // judge holds a row against a goal.
 func (r *Result) judge(g Goal) Verdict {
+	if len(g.By) == 0 {
+		return Verdict{Goal: g.String(), Value: r.Sides[0].Wall.Median / float64(g.Plus), Limit: 1}
+	}
 	var best *SideResult
 	for _, name := range g.By {
 		if s := r.Side(name); s != nil && (best == nil || s.Wall.Median < best.Wall.Median) {
@@ -74,6 +79,9 @@ func (r *Result) judge(g Goal) Verdict {
 
 // String tells a goal in words.
 func (g Goal) String() string {
+	if len(g.By) == 0 {
+		return fmt.Sprint("at most ", g.Plus)
+	}
 	by := strings.Join(g.By, ", ")
 	if len(g.By) > 1 {
 		by = "the fastest of " + by
@@ -84,3 +92,17 @@ func (g Goal) String() string {
 	}
 	return text
 }
+
+// Value is something that is measured once and is no time, or not one of a row: a size, a
+// number of allocations.
+type Value struct {
+	Group string   `json:"group"`
+	Name  string   `json:"name"`
+	How   string   `json:"how"` // it is found, as a reader could do it
+	Value float64  `json:"value"`
+	Unit  string   `json:"unit,omitempty"`  // "B" for bytes
+	Limit *float64 `json:"limit,omitempty"` // it is to be at most this; nil: it is told for comparison
+}
+
+// Met tells whether a value is within its limit, if it has one.
+func (v *Value) Met() bool { return v.Limit == nil || v.Value <= *v.Limit }

@@ -31,6 +31,7 @@ type Row struct {
 
 	Series string  // rows of one series are points of one line, at X
 	X      float64 // how much work it is, in the unit of the series
+	Flat   bool    // of such a series the time is not to grow with X
 }
 
 // Side is one way to do the work of a row.
@@ -44,7 +45,7 @@ type Side struct {
 }
 
 // Goal is what a row is to reach: Remora's time at most Ratio times that of the fastest of
-// some sides, and Plus.
+// some sides, and Plus; at most Plus if no side is named.
 type Goal struct {
 	By    []string // names of sides
 	Ratio float64

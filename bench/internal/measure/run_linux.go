@@ -145,16 +145,16 @@ func place(r *Row, round int) (done func() error, err error) {
 // result gives what the rounds came to.
 func (m *meter) result(sums []string) *Result {
 	r := m.row
-	res := &Result{Group: r.Group, Name: r.Name, Work: r.Work, Bytes: r.Bytes, Rounds: m.rounds, Guard: r.Guard, Why: r.Why, Series: r.Series, X: r.X}
+	res := &Result{Group: r.Group, Name: r.Name, Work: r.Work, Bytes: r.Bytes, Rounds: m.rounds, Guard: r.Guard, Why: r.Why, Series: r.Series, X: r.X, Flat: r.Flat}
 	for i, s := range r.Sides {
 		side := SideResult{Name: s.Name, How: s.How, Other: s.Other, Digest: sums[i], Times: m.times[i]}
-		var wall, cpu, allocs, ratios []float64
+		var wall, cpu, allocs, ratios, busy []float64
 		for k, c := range m.costs[i] {
 			wall, cpu, allocs = append(wall, c.wall), append(cpu, c.cpu), append(allocs, c.allocs)
-			ratios = append(ratios, m.costs[0][k].wall/c.wall)
+			ratios, busy = append(ratios, m.costs[0][k].wall/c.wall), append(busy, m.costs[0][k].cpu/max(c.cpu, 1))
 			side.Peak = max(side.Peak, c.peak)
 		}
-		side.Wall, side.Ratio = SpreadOf(wall), SpreadOf(ratios)
+		side.Wall, side.Ratio, side.ByCPU = SpreadOf(wall), SpreadOf(ratios), SpreadOf(busy)
 		side.CPU, side.Allocs = SpreadOf(cpu).Median, SpreadOf(allocs).Median
 		res.Sides = append(res.Sides, side)
 	}
