@@ -7,6 +7,7 @@ package play
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -21,6 +22,7 @@ type Work struct {
 	Do     func() error
 	Digest func() (string, error) // of what Do has left
 	Close  func() error           // may be nil
+	Once   bool                   // it is closed after each request: it holds what others need
 }
 
 // Verb makes work of its arguments, ready to be done.
@@ -68,6 +70,15 @@ func (s *server) answer(request string) (string, error) {
 	if err := s.take(rest); err != nil {
 		return "", err
 	}
+	said, err := s.perform(verb, n)
+	if s.work.Once {
+		err = errors.Join(err, s.put())
+	}
+	return said, err
+}
+
+// perform does the work that is ready.
+func (s *server) perform(verb string, n int) (string, error) {
 	switch verb {
 	case "sum":
 		if err := s.work.Do(); err != nil {
