@@ -42,11 +42,11 @@ func versions() []report.Fact {
 		{"crash", "crash --version"},
 		{"libkdumpfile", "dpkg-query -W -f ${Version} libkdumpfile-dev"},
 		{"libdeflate", "dpkg-query -W -f ${Version} libdeflate-dev"},
-		{"scanmem", "scanmem --version"},
+		{"scanmem", "dpkg-query -W -f ${Version} scanmem"},
 		{"QEMU", "qemu-system-x86_64 --version"},
 	} {
 		words := strings.Fields(v.command)
-		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+		out, err := exec.Command(words[0], words[1:]...).Output()
 		is := "none"
 		if err == nil {
 			is = opening(string(out))

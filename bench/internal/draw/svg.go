@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"image/color"
 	"regexp"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -89,16 +90,10 @@ func lines(f *report.Figure) ([]byte, error) {
 		p.X.Tick.Marker = sizes{}
 	}
 	p.Add(grid())
-	legend := plot.NewLegend()
-	legend.Top, legend.Padding, legend.ThumbnailWidth = true, vg.Points(5), vg.Points(22)
-	style(&legend.TextStyle, 9)
+	legend := beside()
 	other := 0
 	for i, c := range f.Lines {
-		points := make(plotter.XYs, len(c.Points))
-		for k, pt := range c.Points {
-			points[k] = plotter.XY{X: pt.X, Y: pt.Y}
-		}
-		line, dots, err := plotter.NewLinePoints(points)
+		line, dots, err := plotter.NewLinePoints(points(c))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", f.Name, c.Name, err)
 		}
@@ -111,11 +106,37 @@ func lines(f *report.Figure) ([]byte, error) {
 		p.Add(line, dots)
 		legend.Add(c.Name, line, dots)
 	}
-	canvas := vgsvg.New(vg.Points(640), vg.Points(330))
+	return whole(f, p, legend, 330)
+}
+
+func points(c report.Curve) plotter.XYs {
+	all := make(plotter.XYs, len(c.Points))
+	for i, pt := range c.Points {
+		all[i] = plotter.XY{X: pt.X, Y: pt.Y}
+	}
+	return all
+}
+
+// beside gives a legend to be put beside a plot.
+func beside() *plot.Legend {
+	l := plot.NewLegend()
+	l.Top, l.Left, l.Padding, l.ThumbnailWidth = true, true, vg.Points(5), vg.Points(22)
+	style(&l.TextStyle, 9)
+	return &l
+}
+
+// whole draws a plot of that height, and what is beside it.
+func whole(f *report.Figure, p *plot.Plot, legend *plot.Legend, height float64) ([]byte, error) {
+	const width = 680
+	canvas := vgsvg.New(vg.Points(width), vg.Points(height))
 	all := draw.New(canvas)
-	beside := legend.Rectangle(all).Size().X + vg.Points(10)
-	p.Draw(draw.Crop(all, vg.Points(4), -beside, vg.Points(4), -vg.Points(4)))
-	legend.Draw(draw.Crop(all, 0, -vg.Points(2), 0, -vg.Points(30)))
+	right := vg.Points(12)
+	if legend != nil {
+		room := legend.Rectangle(all).Size().X*1.1 + vg.Points(10) // readers' fonts differ in width
+		right += room
+		legend.Draw(draw.Crop(all, vg.Points(width)-room, 0, 0, -vg.Points(30)))
+	}
+	p.Draw(draw.Crop(all, vg.Points(4), -right, vg.Points(4), -vg.Points(4)))
 	return finish(f, canvas)
 }
 
@@ -149,24 +170,14 @@ func bars(f *report.Figure) ([]byte, error) {
 		p.Add(s)
 	}
 	p.Y.Min, p.Y.Max = -0.6, float64(len(names))-0.4
-	return whole(f, p, len(names))
+	return whole(f, p, nil, 74+16*float64(len(names)))
 }
 
 // marks draws, for each row, a mark for each other side at how many times Remora's time it needs.
 func marks(f *report.Figure) ([]byte, error) {
 	p := styled(f)
-	var names []string
-	var other, limit plotter.XYs
-	for i, m := range f.Marks {
-		row := float64(len(f.Marks) - 1 - i)
-		names = append([]string{m.Name}, names...)
-		for _, x := range m.Others {
-			other = append(other, plotter.XY{X: x, Y: row})
-		}
-		for _, x := range m.Limits {
-			limit = append(limit, plotter.XY{X: x, Y: row})
-		}
-	}
+	names := slices.Clone(f.Rows)
+	slices.Reverse(names)
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, decades{}
 	p.NominalY(names...)
 	upright(p)
@@ -177,25 +188,29 @@ func marks(f *report.Figure) ([]byte, error) {
 	}
 	one.Color, one.Width = own(), vg.Points(2.4)
 	p.Add(one)
-	for _, set := range []struct {
-		points plotter.XYs
-		color  color.Color
-		shape  draw.GlyphDrawer
-	}{{limit, ink(), draw.RingGlyph{}}, {other, others(0), draw.CircleGlyph{}}} {
-		if len(set.points) == 0 {
-			continue
+	legend := beside()
+	legend.Add("Remora", one)
+	other := 0
+	for i, c := range f.Marks {
+		at := points(c)
+		for k := range at {
+			at[k].Y = float64(len(names)-1) - at[k].Y
 		}
-		dots, err := plotter.NewScatter(set.points)
+		dots, err := plotter.NewScatter(at)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name, err)
+			return nil, fmt.Errorf("%s: %s: %w", f.Name, c.Name, err)
 		}
-		dots.Color, dots.Shape, dots.Radius = set.color, set.shape, vg.Points(3)
+		dots.Color, dots.Shape, dots.Radius = color.Color(ink()), glyph(i), vg.Points(3)
+		if !c.Limit {
+			dots.Color = others(other)
+			other++
+		}
 		p.Add(dots)
+		legend.Add(c.Name, dots)
 	}
-	p.X.Label.Text += " (the line; rings are limits of the machine)"
 	p.X.Min, p.X.Max = min(p.X.Min, 0.5)/1.2, max(p.X.Max, 2)*1.2
 	p.Y.Min, p.Y.Max = -0.6, float64(len(names))-0.4
-	return whole(f, p, len(names))
+	return whole(f, p, legend, max(74+16*float64(len(names)), 60+16*float64(len(f.Marks))))
 }
 
 // upright takes the marks off an axis of names.
@@ -203,13 +218,6 @@ func upright(p *plot.Plot) {
 	style(&p.Y.Tick.Label, 9)
 	p.Y.Tick.Label.XAlign, p.Y.Tick.Label.YAlign = draw.XRight, draw.YCenter
 	p.Y.Width = 0
-}
-
-// whole draws a plot that has a line for each of so many names.
-func whole(f *report.Figure, p *plot.Plot, names int) ([]byte, error) {
-	canvas := vgsvg.New(vg.Points(640), vg.Points(74+16*float64(names)))
-	p.Draw(draw.Crop(draw.New(canvas), vg.Points(4), -vg.Points(12), vg.Points(4), -vg.Points(4)))
-	return finish(f, canvas)
 }
 
 // finish gives the picture with what the library cannot say: fonts that readers have, no

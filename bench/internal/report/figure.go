@@ -20,13 +20,15 @@ type Figure struct {
 	Bytes       bool   // X counts bytes
 	Lines       []Curve
 	Bars        []Bar
-	Marks       []Marked
+	Rows        []string // what marks stand beside, from above
+	Marks       []Curve  // X is a multiple of Remora's time, Y the index of the row
 }
 
 // Curve is a line of a figure.
 type Curve struct {
 	Name   string
 	Remora bool
+	Limit  bool // it is a limit of the machine
 	Points []Point
 }
 
@@ -35,13 +37,6 @@ type Bar struct {
 	Name, Label string
 	Remora      bool
 	Value       float64
-}
-
-// Marked is a row, and how many times as long as Remora each other side of it needs.
-type Marked struct {
-	Name   string
-	Others []float64
-	Limits []float64 // those that are limits of the machine
 }
 
 // Sum is a digest of what a figure shows, which the picture carries along.
@@ -166,32 +161,38 @@ func bars(f *File, word, title string) []Figure {
 	return []Figure{fig}
 }
 
-// leads gives a figure for each group: how many times as long as Remora the others need.
+// leads gives a figure for each group of some rows: how many times as long as Remora the
+// others need.
 func leads(f *File) []Figure {
+	const few = 4
 	var all []Figure
 	for _, r := range f.Rows {
 		if len(r.Sides) < 2 {
 			continue
 		}
-		if len(all) == 0 || all[len(all)-1].Name != "lead-"+slug(r.Group) {
-			all = append(all, Figure{Name: "lead-" + slug(r.Group), Title: capital(r.Group) + ": what others need for the same work", X: "times Remora's time"})
+		name := leadName(r.Group)
+		if len(all) == 0 || all[len(all)-1].Name != name {
+			all = append(all, Figure{Name: name, Title: capital(r.Group) + ": what others need for the same work", X: "times Remora's time"})
 		}
-		m := Marked{Name: r.Name}
+		fig := &all[len(all)-1]
 		for _, s := range r.Sides[1:] {
 			if s.Ratio.Median <= 0 {
 				continue
 			}
-			if s.Other {
-				m.Limits = append(m.Limits, 1/s.Ratio.Median)
-			} else {
-				m.Others = append(m.Others, 1/s.Ratio.Median)
+			i := slices.IndexFunc(fig.Marks, func(c Curve) bool { return c.Name == s.Name })
+			if i < 0 {
+				fig.Marks = append(fig.Marks, Curve{Name: s.Name, Limit: s.Other})
+				i = len(fig.Marks) - 1
 			}
+			fig.Marks[i].Points = append(fig.Marks[i].Points, Point{1 / s.Ratio.Median, float64(len(fig.Rows))})
 		}
-		fig := &all[len(all)-1]
-		fig.Marks = append(fig.Marks, m)
+		fig.Rows = append(fig.Rows, r.Name)
 	}
-	return all
+	return slices.DeleteFunc(all, func(f Figure) bool { return len(f.Rows) < few })
 }
+
+// leadName names the figure of a group.
+func leadName(group string) string { return "lead-" + slug(group) }
 
 // Note is what a picture of a figure says of itself: a test holds it against the results.
 func Note(f *Figure) string { return "Remora's benchmark, figure " + f.Name + ", data " + f.Sum() }

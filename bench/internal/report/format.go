@@ -89,25 +89,47 @@ func value(v float64, unit string) string {
 	case "B":
 		return size(v)
 	case "":
-		return number(v)
+		return short(v)
 	}
-	return number(v) + " " + unit
+	return short(v) + " " + unit
+}
+
+// short is a number without zeros at its end.
+func short(v float64) string {
+	text := number(v)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
+}
+
+// memory gives the most memory; below 0: that it was no more than so much.
+func memory(bytes int64) string {
+	switch {
+	case bytes == 0:
+		return ""
+	case bytes < 0:
+		return "under " + size(float64(-bytes))
+	}
+	return size(float64(bytes))
 }
 
 // distance tells how far a value is from its limit.
 func distance(v, limit float64) string {
 	part := func(f float64) string { return strconv.FormatFloat(100*f, 'f', 0, 64) + " %" }
 	switch {
-	case v > limit && limit <= 0:
+	case v <= limit && limit <= 0:
+		return "met"
+	case limit <= 0:
 		return "**missed**"
 	case v >= 2*limit:
-		return fmt.Sprintf("**missed by a factor of %s**", number(v/limit))
+		return fmt.Sprintf("**missed by a factor of %s**", short(v/limit))
 	case v > limit:
 		return fmt.Sprintf("**missed by %s**", atLeastOne(part(v/limit-1)))
 	case v <= 0 || limit/v < 1.005:
 		return "met"
 	case limit >= 2*v:
-		return fmt.Sprintf("met, %s times over", number(limit/v))
+		return fmt.Sprintf("met, %s times over", short(limit/v))
 	}
 	return fmt.Sprintf("met, %s to spare", part(1-v/limit))
 }

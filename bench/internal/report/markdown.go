@@ -13,7 +13,7 @@ import (
 
 // Markdown gives the page. Where the figures are is told from there.
 func Markdown(f *File) string {
-	p := &page{File: f, growth: Growths(f.Rows)}
+	p := &page{File: f, growth: Growths(f.Rows), drawn: Figures(f)}
 	p.opening()
 	p.missed()
 	p.figures()
@@ -30,6 +30,7 @@ type page struct {
 	strings.Builder
 	*File
 	growth []Growth
+	drawn  []Figure
 }
 
 func (p *page) say(format string, args ...any) { fmt.Fprintf(p, format+"\n\n", args...) }
@@ -131,15 +132,20 @@ func (p *page) missed() {
 }
 
 func (p *page) figures() {
-	figures := Figures(p.File)
-	if len(figures) == 0 {
-		return
-	}
-	p.say("## Pictures")
-	for _, f := range figures {
-		p.say("![%s](benchmarks/%s.svg)", f.Title, f.Name)
+	first := true
+	for _, f := range p.drawn {
+		if len(f.Marks) > 0 {
+			continue // that of a group stands there
+		}
+		if first {
+			p.say("## Pictures")
+			first = false
+		}
+		p.picture(f)
 	}
 }
+
+func (p *page) picture(f Figure) { p.say("![%s](benchmarks/%s.svg)", f.Title, f.Name) }
 
 // group tells all rows of a group.
 func (p *page) group(name string) {
@@ -150,6 +156,11 @@ func (p *page) group(name string) {
 		}
 	}
 	p.say("## %s", capital(name))
+	for _, f := range p.drawn {
+		if f.Name == leadName(name) {
+			p.picture(f)
+		}
+	}
 	p.WriteString(numbers(rows).String())
 	p.values(name)
 	p.goals(name)
@@ -181,7 +192,7 @@ func numbers(rows []*measure.Result) *table {
 				allocs = allocations(s.Allocs)
 			}
 			t.add(name, who, duration(s.Wall.Median), quartiles(s.Wall), by, bandwidth(r.Bytes, s.Wall.Median),
-				duration(s.CPU), size(float64(s.Peak)), allocs)
+				duration(s.CPU), memory(s.Peak), allocs)
 		}
 	}
 	return t
@@ -198,10 +209,17 @@ func allocations(n float64) string {
 // values is the table of the values of a group.
 func (p *page) values(group string) {
 	t := newTable("value", ">measured", "how")
+	before := ""
 	for _, v := range p.Values {
-		if v.Group == group {
-			t.add("**"+cell(v.Name)+"**", value(v.Value, v.Unit), cell(v.How))
+		if v.Group != group {
+			continue
 		}
+		how := cell(v.How)
+		if how == before {
+			how = "the same"
+		}
+		before = cell(v.How)
+		t.add("**"+cell(v.Name)+"**", value(v.Value, v.Unit), how)
 	}
 	p.WriteString(t.String())
 }
@@ -298,7 +316,8 @@ func (p *page) method() {
 		"  one each round, save in rows that need two or that run whole processes.\n"+
 		"- **Numbers.** Time is that of doing it once: the median of the rounds, and their quartiles. What Remora needs is its time\n"+
 		"  by the other's of the same round: again the median, and the quartiles in brackets. CPU time is that of the\n"+
-		"  whole process, user and system. Peak memory is the most that was resident since the digest. Allocations are those of each time.\n"+
+		"  whole process, user and system. Peak memory is the most that was resident: of a process that\n"+
+		"  stays, since the digest; of a command it is not known below what the benchmark itself has. Allocations are those of each time.\n"+
 		"- **Starts.** A contender is a process that stays, or a command that is run anew each time: then its start counts, as it\n"+
 		"  does for who types it. What starts alone cost stands in the group \"own cost\".\n"+
 		"- **Goals** that name a side hold Remora's time against it; what a goal adds in nanoseconds is taken off first.",
