@@ -21,13 +21,28 @@ func main() {
 	each := flag.Duration("each", 50*time.Millisecond, "about how long one side runs in a round")
 	only := flag.String("only", "", "measure rows whose group and name hold this")
 	player := flag.String("play", "", "be a side of the benchmark: what to do comes through standard input")
+	handicap := flag.String("handicap", "", "have Remora burn this much longer: 300ns each call, or 15% of each that moves much")
+	write := flag.String("write", "", "write benchmarks.json, benchmarks.md and the figures into this directory")
+	page := flag.String("page", "", "measure nothing: write benchmarks.md and the figures anew, of the benchmarks.json in this directory")
+	check := flag.String("check", "", "hold the ratios of steady rows against this file, and tell which have fallen")
+	prove := flag.Int("prove", 0, "so many times each, see whether -check notices handicaps of 15% and 300ns, and none where there is none")
 	flag.Parse()
+	b := &bench{Options: measure.Options{Rounds: *rounds, Each: *each}, only: *only, handicap: *handicap}
 	err := errors.New("fewer than 10 rounds tell nothing")
 	switch {
 	case *player != "":
-		err = serve(*player)
-	case *rounds >= 10:
-		err = run(measure.Options{Rounds: *rounds, Each: *each}, *only)
+		err = serve(*player, *handicap)
+	case *page != "":
+		err = writePage(*page)
+	case *rounds < 10:
+	case *prove > 0:
+		err = b.prove(*check, *prove)
+	case *check != "":
+		err = b.check(*check)
+	case *write != "" && *only != "":
+		err = errors.New("what is written has all rows: -write goes without -only")
+	default:
+		err = b.report(*write)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -36,12 +51,16 @@ func main() {
 }
 
 // serve is one of the sides in Go.
-func serve(name string) error {
+func serve(name, handicap string) error {
 	verbs, ok := players()[name]
 	if !ok {
 		return fmt.Errorf("no player %q", name)
 	}
-	return play.Serve(os.Stdin, os.Stdout, verbs)
+	h, err := play.ParseHandicap(handicap)
+	if err != nil {
+		return err
+	}
+	return play.Serve(os.Stdin, os.Stdout, h.On(verbs))
 }
 
 // group lays out what its rows need.
@@ -54,45 +73,93 @@ func groups() []group {
 	return []group{
 		{"live process", liveRows},
 		{"guest of QEMU", guestRows},
+		{"own cost", ownRows},
 	}
 }
 
-// run measures the rows of all groups, one after another.
-func run(o measure.Options, only string) error {
-	for _, g := range groups() {
-		if err := runGroup(g, o, only); err != nil {
-			return fmt.Errorf("%s: %w", g.name, err)
+// bench is one run over the rows of all groups, one after another.
+type bench struct {
+	measure.Options
+	only     string
+	handicap string
+	pick     func(*measure.Row) bool // which rows; nil: all
+
+	rows   []*measure.Result
+	values []measure.Value
+	failed []failedRow
+}
+
+// failedRow is a row that gave no number, or a group that could not be laid out.
+type failedRow struct {
+	group, row string
+	err        error
+}
+
+// wanted tells whether a row is to be measured.
+func (b *bench) wanted(group, name string, r *measure.Row) bool {
+	return strings.Contains(group+": "+name, b.only) && (b.pick == nil || r != nil && b.pick(r))
+}
+
+// run measures. A row that fails does not end it.
+func (b *bench) run(groups []group, told func(*measure.Result)) {
+	for _, g := range groups {
+		if err := b.group(g, told); err != nil {
+			b.failed = append(b.failed, failedRow{group: g.name, err: err})
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", g.name, err)
 		}
 	}
-	return nil
 }
 
-func runGroup(g group, o measure.Options, only string) (err error) {
-	s := &site{}
+// group measures the rows of a group.
+func (b *bench) group(g group, told func(*measure.Result)) (err error) {
+	s := &site{handicap: b.handicap}
 	defer func() { err = errors.Join(err, s.close()) }()
 	defer failed(&err)
 	rows, err := g.open(s)
 	if err != nil {
 		return err
 	}
+	for _, v := range s.values {
+		if v.Group = g.name; b.wanted(v.Group, v.Name, nil) {
+			b.values = append(b.values, v)
+		}
+	}
 	for i := range rows {
 		r := &rows[i]
 		r.Group = g.name
-		if !strings.Contains(r.Group+": "+r.Name, only) {
+		if !b.wanted(r.Group, r.Name, r) {
 			continue
 		}
-		res, err := measure.Measure(r, o)
+		res, err := measure.Measure(r, b.Options)
 		if err != nil {
-			return err
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			b.failed = append(b.failed, failedRow{g.name, r.Name, s.scrub(err)})
+			continue
 		}
-		show(res)
+		for k := range res.Sides {
+			res.Sides[k].How = s.plain(res.Sides[k].How)
+		}
+		b.rows = append(b.rows, res)
+		told(res)
 	}
 	return nil
 }
 
+// whether gives an error that tells how many rows have failed, if any.
+func (b *bench) whether() error {
+	if len(b.failed) == 0 {
+		return nil
+	}
+	all := []error{fmt.Errorf("%d rows or groups have failed", len(b.failed))}
+	for _, f := range b.failed {
+		all = append(all, fmt.Errorf("%s: %s: %w", f.group, f.row, f.err))
+	}
+	return errors.Join(all...)
+}
+
 // show prints a row.
 func show(r *measure.Result) {
-	fmt.Printf("%s (%d rounds)\n", r.Name, r.Rounds)
+	fmt.Printf("%s: %s (%d rounds)\n", r.Group, r.Name, r.Rounds)
 	for i, s := range r.Sides {
 		fmt.Printf("  %-40s %14.0f ns [%.0f..%.0f]  CPU %.0f ns, %d MiB", s.Name, s.Wall.Median, s.Wall.Low, s.Wall.High, s.CPU, s.Peak>>20)
 		if i > 0 {

@@ -24,8 +24,10 @@ var peers embed.FS //remora:allow globals the compiler sets it, once
 // what would end a test is a panic there, see failed.
 type site struct {
 	testing.TB
-	dir  string
-	ends []func() error // in the order of what they end
+	dir      string
+	ends     []func() error // in the order of what they end
+	values   []measure.Value
+	handicap string // of the sides in Go that are Remora
 }
 
 // failure is what the laboratory has given up with.
@@ -96,6 +98,9 @@ func (s *site) player(name string) (*measure.Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.handicap != "" && strings.HasPrefix(name, "remora") {
+		return s.start(self, "-play", name, "-handicap", s.handicap)
+	}
 	return s.start(self, "-play", name)
 }
 
@@ -135,10 +140,8 @@ func compile(binary, source string, flags ...string) error {
 // command builds the command remora, and gives its path.
 func (s *site) command() (string, error) {
 	path := filepath.Join(s.TempDir(), "remora")
-	build := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/remora-go/remora/cmd/remora")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
+	if _, err := goOutput("build", "-trimpath", "-o", path, "github.com/remora-go/remora/cmd/remora"); err != nil {
+		return "", err
 	}
 	return path, nil
 }

@@ -5,8 +5,10 @@ package measure
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -51,6 +53,10 @@ func (c *Command) Run(_ string, n int) (cost Cost, err error) {
 			err = e
 		}
 	}()
+	debug.FreeOSMemory() // the peak of a child is at least that of its parent
+	if err := resetPeak(os.Getpid()); err != nil {
+		return cost, err
+	}
 	began := time.Now()
 	for range n {
 		one, err := c.once(nil)
@@ -61,7 +67,11 @@ func (c *Command) Run(_ string, n int) (cost Cost, err error) {
 		cost.Peak = max(cost.Peak, one.Peak)
 	}
 	cost.Wall, cost.Allocs = time.Since(began), -1
-	return cost, nil
+	own, err := peak(os.Getpid())
+	if cost.Peak <= own {
+		cost.Peak = -own
+	}
+	return cost, err
 }
 
 // once runs it. Where out is nil, what it writes is thrown away.

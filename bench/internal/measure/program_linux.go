@@ -79,9 +79,7 @@ func (p *Program) ask(format string, args ...any) ([]string, error) {
 // Digest asks for what comes out of the work. From then on the most memory the program has
 // resident is counted anew (clear_refs, proc(5)).
 func (p *Program) Digest(work string) (string, error) {
-	const resetPeak = "5"
-	path := fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid)
-	if err := os.WriteFile(path, []byte(resetPeak), 0); err != nil {
+	if err := resetPeak(p.cmd.Process.Pid); err != nil {
 		return "", err
 	}
 	words, err := p.ask("sum %s", work)
@@ -117,13 +115,19 @@ func (p *Program) Run(work string, n int) (Cost, error) {
 		}
 		c.Allocs = all / float64(n)
 	}
-	c.Peak, err = p.peak()
+	c.Peak, err = peak(p.cmd.Process.Pid)
 	return c, err
 }
 
-// peak gives the most memory the program has had resident.
-func (p *Program) peak() (int64, error) {
-	path := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
+// resetPeak has the most memory that a process has resident counted anew.
+func resetPeak(pid int) error {
+	const peakOnly = "5"
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(peakOnly), 0)
+}
+
+// peak gives the most memory that a process has had resident.
+func peak(pid int) (int64, error) {
+	path := fmt.Sprintf("/proc/%d/status", pid)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err

@@ -35,7 +35,7 @@ type SideResult struct {
 	Ratio  Spread  `json:"ratio"` // Remora's time by this one's, of each round
 	CPU    float64 `json:"cpu"`
 	ByCPU  Spread  `json:"by_cpu"` // Remora's CPU time by this one's, of each round
-	Peak   int64   `json:"peak"`   // bytes resident
+	Peak   int64   `json:"peak"`   // bytes resident; below 0: no more than so many
 	Allocs float64 `json:"allocs"` // below 0: not known
 }
 

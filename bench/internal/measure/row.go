@@ -65,7 +65,7 @@ type Doer interface {
 // Cost is what it took to do something so often.
 type Cost struct {
 	Wall, CPU time.Duration
-	Peak      int64   // bytes resident at most, since the doer was started
+	Peak      int64   // bytes resident at most; below 0: no more than so many
 	Allocs    float64 // each time; below 0: not known
 }
 

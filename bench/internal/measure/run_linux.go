@@ -152,7 +152,9 @@ func (m *meter) result(sums []string) *Result {
 		for k, c := range m.costs[i] {
 			wall, cpu, allocs = append(wall, c.wall), append(cpu, c.cpu), append(allocs, c.allocs)
 			ratios, busy = append(ratios, m.costs[0][k].wall/c.wall), append(busy, m.costs[0][k].cpu/max(c.cpu, 1))
-			side.Peak = max(side.Peak, c.peak)
+			if k == 0 || c.peak > side.Peak {
+				side.Peak = c.peak
+			}
 		}
 		side.Wall, side.Ratio, side.ByCPU = SpreadOf(wall), SpreadOf(ratios), SpreadOf(busy)
 		side.CPU, side.Allocs = SpreadOf(cpu).Median, SpreadOf(allocs).Median

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package play
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Handicap makes a side slower than it is, to see that it is noticed.
+type Handicap struct {
+	Share float64       // so much longer, of work that moves much: see bulk
+	Call  time.Duration // so much longer each time
+}
+
+// bulk is how long it takes to move much: a share of less cannot be burnt exactly.
+const bulk = 5 * time.Microsecond
+
+// ParseHandicap reads "15%" or "300ns"; "" is none.
+func ParseHandicap(text string) (Handicap, error) {
+	if text == "" {
+		return Handicap{}, nil
+	}
+	if number, ok := strings.CutSuffix(text, "%"); ok {
+		share, err := strconv.ParseFloat(number, 64)
+		return Handicap{Share: share / 100}, err
+	}
+	call, err := time.ParseDuration(text)
+	if err == nil && call <= 0 {
+		err = fmt.Errorf("no handicap: %v", call)
+	}
+	return Handicap{Call: call}, err
+}
+
+// On gives verbs whose work has the handicap.
+func (h Handicap) On(verbs map[string]Verb) map[string]Verb {
+	if h == (Handicap{}) {
+		return verbs
+	}
+	slow := make(map[string]Verb, len(verbs))
+	for name, verb := range verbs {
+		slow[name] = func(args []string) (*Work, error) {
+			w, err := verb(args)
+			if err != nil {
+				return nil, err
+			}
+			w.Do = h.slow(w.Do)
+			return w, nil
+		}
+	}
+	return slow
+}
+
+// slow gives what does the same, and then burns time.
+func (h Handicap) slow(do func() error) func() error {
+	if h.Call > 0 {
+		turns := int(float64(h.Call) / turnTime())
+		return func() error {
+			err := do()
+			spin(turns)
+			return err
+		}
+	}
+	return func() error {
+		began := time.Now()
+		err := do()
+		took := time.Since(began)
+		if took < bulk {
+			return err
+		}
+		for until := took + time.Duration(h.Share*float64(took)); time.Since(began) < until; {
+		}
+		return err
+	}
+}
+
+// turnTime measures how many nanoseconds a turn of spin takes.
+func turnTime() float64 {
+	const turns, times = 1 << 16, 50
+	best := time.Hour
+	for range times {
+		began := time.Now()
+		spin(turns)
+		best = min(best, time.Since(began))
+	}
+	return float64(best) / turns
+}
+
+// spin does nothing for so many turns: a clock would take too long to read.
+//
+//go:noinline
+func spin(turns int) (x uint64) {
+	x = 1
+	for range turns {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+	}
+	return x
+}

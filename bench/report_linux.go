@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/remora-go/remora/bench/internal/measure"
+	"github.com/remora-go/remora/bench/internal/report"
+)
+
+// report measures all rows, prints them, and writes the report into a directory, if one is
+// named. What fails is told at the end, and in the report.
+func (b *bench) report(dir string) error {
+	began := time.Now()
+	b.run(groups(), show)
+	for _, v := range b.values {
+		fmt.Printf("%s: %s: %g %s\n", v.Group, v.Name, v.Value, v.Unit)
+	}
+	if dir == "" {
+		return b.whether()
+	}
+	f := &report.File{
+		Date: began.UTC().Format(time.DateOnly), Took: time.Since(began).Round(time.Second).String(), Command: "make peers",
+		Rounds: b.Rounds, Each: b.Each, Machine: machine(), Versions: versions(), Rows: b.rows, Values: b.values,
+	}
+	for _, x := range b.failed {
+		f.Failed = append(f.Failed, report.Failure{Group: x.group, Row: x.row, Why: x.err.Error()})
+	}
+	data, err := f.JSON()
+	if err == nil {
+		err = report.Save(filepath.Join(dir, "benchmarks.json"), data)
+	}
+	if err == nil {
+		err = writePage(dir)
+	}
+	return errors.Join(b.whether(), err)
+}
+
+// writePage writes what is made of the results in a directory: the page, and the figures.
+func writePage(dir string) error {
+	f, err := report.Load(filepath.Join(dir, "benchmarks.json"))
+	if err != nil {
+		return err
+	}
+	if err := report.Save(filepath.Join(dir, "benchmarks.md"), []byte(report.Markdown(f))); err != nil {
+		return err
+	}
+	keep := []string{}
+	for _, fig := range report.Figures(f) {
+		svg, err := drawn(&fig)
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(dir, "benchmarks", fig.Name+".svg")
+		keep = append(keep, path)
+		if err := report.Save(path, svg); err != nil {
+			return err
+		}
+	}
+	old, err := filepath.Glob(filepath.Join(dir, "benchmarks", "*.svg"))
+	for _, path := range old {
+		if !slices.Contains(keep, path) {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
+
+// plain gives a text without what is true of this run alone: the directories it made.
+func (s *site) plain(text string) string {
+	if s.dir == "" {
+		return text
+	}
+	words := strings.Split(text, " ")
+	for i, w := range words {
+		before, inside, found := strings.Cut(w, s.dir+"/")
+		if !found {
+			continue
+		}
+		words[i] = before + inside[strings.LastIndex(inside, "/")+1:]
+	}
+	return strings.Join(words, " ")
+}
+
+// scrub gives the same of an error.
+func (s *site) scrub(err error) error { return errors.New(s.plain(err.Error())) }
+
+// value is told in the report beside the rows of the group.
+func (s *site) value(v measure.Value) { s.values = append(s.values, v) }
