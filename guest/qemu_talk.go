@@ -123,8 +123,14 @@ func (q *QEMU) ask(ctx context.Context) error {
 	case err != nil && !refuses(err):
 		return err
 	}
+	if status != running {
+		q.watch.ask(q)
+	}
 	return q.confidential(ctx)
 }
+
+// running is the state of a guest that runs.
+const running = "running"
 
 // queryStatus gives the state of the guest: "running", "paused" and so on.
 func (q *QEMU) queryStatus(ctx context.Context) (string, error) {

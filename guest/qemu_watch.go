@@ -26,6 +26,7 @@ type watcher struct {
 	ended bool               // Close has begun
 	stop  func()             // ends the watch of the process; may be nil
 	quit  context.CancelFunc // of a task that asks QEMU; nil: none runs
+	again bool               // the guest was stopped while it ran
 }
 
 func (q *QEMU) isGone() bool { return q.state.Load()&gone != 0 }
@@ -63,44 +64,60 @@ func (q *QEMU) watchConnection() {
 	q.lose("QEMU has exited or has closed the connection")
 }
 
-// ask finds out why the guest was stopped. It runs beside the caller, which may not give
+// ask finds out why the guest stands still. It runs beside the caller, which may not give
 // a command; one such task is enough.
 func (w *watcher) ask(q *QEMU) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended || w.quit != nil {
+	if w.quit != nil {
+		w.again = true
+		return
+	}
+	if w.ended {
 		return
 	}
 	ctx, quit := context.WithCancel(context.Background())
 	w.quit = quit
 	w.tasks.Go(func() {
-		q.followStop(ctx)
-		w.mu.Lock()
-		defer w.mu.Unlock()
+		for more := true; more; more = w.more() {
+			q.followStop(ctx)
+		}
 		quit()
-		w.quit = nil
 	})
 }
 
-// followStop looks at a guest that was stopped until it is clear whether it leaves: at the
-// end of a migration it is in the state "finish-migrate", then in "postmigrate", and only
-// the first of the two is told (QEMU's runstate_transitions_def).
+// more says whether the guest was stopped anew in the meantime, and ends the task if not.
+func (w *watcher) more() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	more := w.again && !w.ended
+	w.again = false
+	if !more {
+		w.quit = nil
+	}
+	return more
+}
+
+// followStop looks at a guest that stands still until it runs again or has left. At the end
+// of a migration it is in the state "finish-migrate", then in "postmigrate", and only the
+// first of the two is told, and of a guest that stood still before not even that (QEMU's
+// runstate_transitions_def, migration_completion).
 func (q *QEMU) followStop(ctx context.Context) {
 	for {
-		status, err := q.queryStatus(ctx)
-		switch {
-		case err != nil:
+		wait := 200 * time.Millisecond
+		switch status, err := q.queryStatus(ctx); {
+		case err != nil || status == running:
 			return
 		case departed(status):
 			q.lose("the guest has migrated to another host")
 			return
-		case status != "finish-migrate":
-			return
+		case status == "finish-migrate":
+			wait /= 10
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -99,14 +100,7 @@ func TestLiveQEMUReset(t *testing.T) {
 	if err := e.Execute(t.Context(), "system_reset", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	deadline, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for !errors.Is(err, remora.ErrGone) && deadline.Err() == nil {
-		_, err = x.Memory().Uint8(t.Context(), 0)
-	}
-	if !errors.Is(err, remora.ErrGone) || !strings.Contains(err.Error(), "reset") {
-		t.Errorf("after a reset: %v", err)
-	}
+	goes(t, x, "reset")
 	x.Close()
 	again, err := target.Open(t.Context(), fmt.Sprintf("qemu:%d@phys", e.PID()), nil)
 	if err != nil {
@@ -116,6 +110,56 @@ func TestLiveQEMUReset(t *testing.T) {
 		t.Error(err)
 	}
 	again.Close()
+}
+
+// goes waits until a target that was opened is gone, for that reason.
+func goes(t *testing.T, x remora.Target, reason string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var err error
+	for !errors.Is(err, remora.ErrGone) && ctx.Err() == nil {
+		_, err = x.Memory().Uint8(t.Context(), 0)
+	}
+	if !errors.Is(err, remora.ErrGone) || !strings.Contains(err.Error(), reason) {
+		t.Errorf("after %s: %v", reason, err)
+	}
+}
+
+// TestLiveQEMUMigrated has a guest go from one QEMU to another: what was opened is gone, the
+// first cannot be opened any more, and where the guest is now it can, with its memory.
+func TestLiveQEMUMigrated(t *testing.T) {
+	way := "unix:" + filepath.Join(t.TempDir(), "way")
+	to := vmlab.StartBare(t, append(vmlab.BareShared(), "-S", "-incoming", way)...)
+	from := vmlab.StartBare(t, append(vmlab.BareShared(), "-S")...)
+	if _, err := target.Open(t.Context(), "qemu:"+to.QMP()+"@phys", nil); err == nil || !strings.Contains(err.Error(), "arriving") {
+		t.Errorf("before it is there: %v", err)
+	}
+	x, err := target.Open(t.Context(), "qemu:"+from.QMP()+"@phys", &target.Options{Write: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at, text = 8 << 20, "on its way"
+	if _, err := x.Memory().WriteAt(t.Context(), []byte(text), at); err != nil {
+		t.Fatal(err)
+	}
+	if err := from.Execute(t.Context(), "migrate", map[string]any{"uri": way}, nil); err != nil {
+		t.Fatal(err)
+	}
+	goes(t, x, "migrated")
+	x.Close() // QEMU serves one client at a time
+	if _, err := target.Open(t.Context(), "qemu:"+from.QMP()+"@phys", nil); !errors.Is(err, remora.ErrGone) {
+		t.Errorf("opened where it was: %v", err)
+	}
+	there, err := target.Open(t.Context(), "qemu:"+to.QMP()+"@phys", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	b := make([]byte, len(text))
+	if _, err := there.Memory().ReadAt(t.Context(), b, at); err != nil || string(b) != text {
+		t.Errorf("where it is now: %q, %v", b, err)
+	}
 }
 
 // TestLiveQEMUBare opens a guest that runs no kernel, and one that is just starting one.
