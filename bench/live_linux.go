@@ -19,6 +19,7 @@ func players() map[string]map[string]play.Verb {
 	return map[string]map[string]play.Verb{
 		"remora":           play.Remora(target.Options{}),
 		"remora-unchecked": play.Remora(target.Options{Unchecked: true}),
+		"image":            play.Image(),
 	}
 }
 

@@ -51,7 +51,7 @@ type group struct {
 }
 
 func groups() []group {
-	return []group{{"live process", liveRows}}
+	return []group{{"live process", liveRows}, {"kernel image", imageRows}}
 }
 
 // run measures the rows of all groups, one after another.
