@@ -73,7 +73,7 @@ var layers = []layer{
 	{pkg: "internal/mutate"},
 	{pkg: "bench", may: ". bench/internal/* internal/* internal/sys/* proc vmcore kernel target compat/processvm memtest", tests: "only"},
 	{pkg: "bench/internal/measure", may: "internal/sys/*", tests: "only"},
-	{pkg: "bench/internal/play", may: ". internal/qmp internal/sys/* proc vmcore kernel target compat/processvm memtest", modules: "golang.org/x/sys", tests: "only"},
+	{pkg: "bench/internal/play", may: ". internal/qmp internal/sys/* proc sym vmcore kernel target compat/processvm memtest", modules: "golang.org/x/sys", tests: "only"},
 	{pkg: "internal/bench", may: ". proc vmcore kernel target internal/vmlab internal/vmlab/witness compat/processvm memtest internal/specimen internal/sys/*", tests: "only"},
 }
 
