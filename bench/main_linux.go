@@ -54,6 +54,7 @@ func groups() []group {
 	return []group{
 		{"live process", liveRows},
 		{"guest of QEMU", guestRows},
+		{"gdb stub", stubRows},
 	}
 }
 

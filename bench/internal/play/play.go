@@ -7,6 +7,7 @@ package play
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -21,6 +22,10 @@ type Work struct {
 	Do     func() error
 	Digest func() (string, error) // of what Do has left
 	Close  func() error           // may be nil
+
+	// Enter and Leave are called before and after all that one request has done, and are not
+	// timed; both may be nil.
+	Enter, Leave func() error
 }
 
 // Verb makes work of its arguments, ready to be done.
@@ -68,6 +73,21 @@ func (s *server) answer(request string) (string, error) {
 	if err := s.take(rest); err != nil {
 		return "", err
 	}
+	if err := call(s.work.Enter); err != nil {
+		return "", err
+	}
+	answer, err := s.do(verb, n)
+	return answer, errors.Join(err, call(s.work.Leave))
+}
+
+func call(f func() error) error {
+	if f == nil {
+		return nil
+	}
+	return f()
+}
+
+func (s *server) do(verb string, n int) (string, error) {
 	switch verb {
 	case "sum":
 		if err := s.work.Do(); err != nil {
@@ -104,10 +124,10 @@ func (s *server) take(line string) error {
 func (s *server) put() error {
 	w := s.work
 	s.work = nil
-	if w == nil || w.Close == nil {
+	if w == nil {
 		return nil
 	}
-	return w.Close()
+	return call(w.Close)
 }
 
 // run does the work n times.
