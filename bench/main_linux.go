@@ -61,6 +61,9 @@ func groups() []group {
 // run measures the rows of all groups, one after another.
 func run(o measure.Options, only string) error {
 	for _, g := range groups() {
+		if name, _, ok := strings.Cut(only, ": "); ok && name != g.name {
+			continue
+		}
 		if err := runGroup(g, o, only); err != nil {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
