@@ -95,7 +95,7 @@ func (g *guests) standing(kind string, args ...string) (*standing, error) {
 	}
 	q := vmlab.StartBare(g, args...)
 	v.pid = q.PID()
-	if err := g.fill("qemu:" + q.QMP() + "@phys"); err != nil {
+	if err := g.fill("qemu:"+q.QMP()+"@phys", guestBytes); err != nil {
 		return nil, err
 	}
 	p, err := proc.Open(v.pid, nil)
@@ -114,7 +114,7 @@ func (g *guests) standing(kind string, args ...string) (*standing, error) {
 }
 
 // fill writes bytes that are not alike to the memory of a guest.
-func (g *guests) fill(spec string) (err error) {
+func (g *guests) fill(spec string, size remora.Addr) (err error) {
 	x, err := target.Open(context.Background(), spec, &target.Options{Write: true})
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (g *guests) fill(spec string) (err error) {
 	defer func() { err = errors.Join(err, x.Close()) }()
 	noise := rand.NewChaCha8([32]byte{})
 	b := make([]byte, 1<<20)
-	for at := remora.Addr(1 << 20); at < guestBytes; at += remora.Addr(len(b)) {
+	for at := remora.Addr(1 << 20); at < size; at += remora.Addr(len(b)) {
 		noise.Read(b)
 		if _, err := x.Memory().WriteAt(context.Background(), b, at); err != nil {
 			return err
@@ -225,11 +225,11 @@ func (g *guests) bulkRows(v *standing) ([]measure.Row, error) {
 	return rows, nil
 }
 
-// words gives as many words of guest memory, each on a page of its own.
-func (g *guests) words(n int) (string, error) {
+// words gives as many words of a guest with so much memory, each on a page of its own.
+func (g *guests) words(n, size int) (string, error) {
 	const page, word = 4096, 8
 	var all []remora.Range
-	for _, p := range g.random.Perm((guestBytes - guestFrom) / page)[:n] {
+	for _, p := range g.random.Perm((size - guestFrom) / page)[:n] {
 		all = append(all, remora.Range{Start: guestFrom + remora.Addr(p*page+g.random.IntN(page/word)*word), Size: word})
 	}
 	return g.ranges(all...)
@@ -237,7 +237,7 @@ func (g *guests) words(n int) (string, error) {
 
 // wordRows read eight bytes, which are other ones each time.
 func (g *guests) wordRows(v *standing) ([]measure.Row, error) {
-	file, err := g.words(256)
+	file, err := g.words(256, guestBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (g *guests) wordRows(v *standing) ([]measure.Row, error) {
 func (g *guests) vectorRows(v *standing) ([]measure.Row, error) {
 	var rows []measure.Row
 	for _, n := range []int{1024, 4096, 16384} {
-		file, err := g.words(n)
+		file, err := g.words(n, guestBytes)
 		if err != nil {
 			return nil, err
 		}

@@ -21,6 +21,7 @@ func players() map[string]map[string]play.Verb {
 		"remora-unchecked": play.Remora(target.Options{Unchecked: true}),
 		"guest":            play.Ranges(target.Options{Parallel: 1}),
 		"guest-2":          play.Ranges(target.Options{Parallel: 2}),
+		"stub":             play.Turns(target.Options{Segments: []remora.Range{stubRAM()}}),
 		"kcore":            play.Kcore(),
 		"image":            play.Image(),
 	}

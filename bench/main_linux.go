@@ -74,6 +74,7 @@ func groups() []group {
 		{"live process", liveRows},
 		{"kernel image", imageRows},
 		{"guest of QEMU", guestRows},
+		{"gdb stub", stubRows},
 		{"own cost", ownRows},
 	}
 }
@@ -104,6 +105,9 @@ func (b *bench) wanted(group, name string, r *measure.Row) bool {
 // run measures. A row that fails does not end it.
 func (b *bench) run(groups []group, told func(*measure.Result)) {
 	for _, g := range groups {
+		if name, _, ok := strings.Cut(b.only, ": "); ok && name != g.name {
+			continue
+		}
 		if err := b.group(g, told); err != nil {
 			b.failed = append(b.failed, failedRow{group: g.name, err: err})
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", g.name, err)

@@ -64,7 +64,9 @@ type Stub struct {
 	threads  []rsp.Thread
 	features *rsp.Features
 	closed   atomic.Bool
-	whole    *compose.PageCache // of physical memory without bounds
+	raw      *stubRaw           // physical memory without bounds
+	whole    *compose.PageCache // of that
+	seen     seen               // pages of it
 	guarded  func() error       // ends the watchdog; nil: there is none
 }
 
@@ -177,7 +179,8 @@ func (s *Stub) begin(ctx context.Context, known bool) error {
 			return stubError(err)
 		}
 	}
-	s.whole = compose.Cache(newStubRaw(s), &compose.CacheOptions{Bytes: stubCache})
+	s.raw = newStubRaw(s)
+	s.whole = compose.Cache(s.raw, &compose.CacheOptions{Bytes: stubCache})
 	return ctx.Err()
 }
 

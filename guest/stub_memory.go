@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 
 	"github.com/remora-go/remora"
-	"github.com/remora-go/remora/compose"
 	"github.com/remora-go/remora/internal/rsp"
 	"github.com/remora-go/remora/internal/xfer"
 )
@@ -246,35 +245,35 @@ func (p *StubPhysical) Transfer(ctx context.Context, op remora.Op, segs []remora
 	if err != nil {
 		return xfer.Refuse(segs, err)
 	}
-	return xfer.Each(ctx, op, segs, &ramMover{ram.Ranges, p.s.whole})
+	m := &ramMover{ram.Ranges, p.s}
+	return xfer.Each(ctx, op, segs, p.s.raw.move.ahead(ctx, op, segs, m, m.ahead))
 }
 
-// ramMover moves what is in ranges, through a cache.
+// ramMover moves what is in ranges, through a cache, but for the first little that is read
+// of a page.
 type ramMover struct {
 	ranges []remora.Range
-	whole  *compose.PageCache
+	s      *Stub
+}
+
+// ahead says whether a small range is to be read by itself.
+func (m *ramMover) ahead(a remora.Addr, n int) bool {
+	return within(m.ranges, a, n) && m.s.seen.first(a)
 }
 
 // Move moves a prefix of buf.
 func (m *ramMover) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
-	i, ok := slices.BinarySearchFunc(m.ranges, a, func(r remora.Range, a remora.Addr) int {
-		switch {
-		case r.Contains(a):
-			return 0
-		case r.Start > a:
-			return 1
-		}
-		return -1
-	})
+	i, ok := rangeAt(m.ranges, a)
 	if !ok {
 		return 0, remora.ErrHole
 	}
 	r := m.ranges[i]
 	buf = buf[:min(uint64(len(buf)-1), uint64(r.Last()-a))+1]
-	space := remora.Space(m.whole)
+	space := remora.Space(m.s.whole)
 	if page := (remora.Range{Start: a &^ (stubGranule - 1), Size: stubGranule}); op&remora.Write == 0 &&
-		(page.Intersect(r) != page || !r.Contains((a+remora.Addr(len(buf)-1))|(stubGranule-1))) {
-		space = m.whole.Unwrap().(remora.Space) // the cache would read beyond the memory
+		(page.Intersect(r) != page || !r.Contains((a+remora.Addr(len(buf)-1))|(stubGranule-1)) || // the cache would read beyond the memory
+			len(buf) <= stubSmall && m.s.seen.first(a)) {
+		space = m.s.raw
 	}
 	seg := [1]remora.Seg{{Addr: a, Buf: buf}}
 	_, _ = space.Transfer(ctx, op&remora.Write, seg[:]) // it is in the segment

@@ -96,11 +96,15 @@ func (m *StubMemory) Transfer(ctx context.Context, op remora.Op, segs []remora.S
 	regions, err := m.load(ctx)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		return xfer.Each(ctx, op, segs, &m.move)
+		return xfer.Each(ctx, op, segs, m.move.ahead(ctx, op, segs, &m.move, func(remora.Addr, int) bool { return true }))
 	case err != nil:
 		return xfer.Refuse(segs, err)
 	}
-	return xfer.Each(ctx, op, segs, &regionMover{regions, &m.move})
+	r := &regionMover{regions, &m.move}
+	return xfer.Each(ctx, op, segs, m.move.ahead(ctx, op, segs, r, func(a remora.Addr, n int) bool {
+		in, ok := regionAt(regions, a)
+		return ok && uint64(n-1) <= uint64(in.Last()-a) && (in.Perm&remora.PermRead != 0 || op&remora.Force != 0)
+	}))
 }
 
 // Close waits for running calls, and closes the stub.

@@ -7,7 +7,6 @@
 #                             a file in memory
 #   word SOCKET FILE          one read of gdb's Python: the next of the ranges in FILE
 #   words SOCKET FILE         one for each of them
-#   dumplive ADDRESS ADDR SIZE    the same dump, of a process behind gdbserver
 import contextlib
 import itertools
 import os
@@ -24,20 +23,18 @@ def do(line):
 
 
 @contextlib.contextmanager
-def attached(address, physical=True):
+def attached(address):
     do("target remote " + address)
-    if physical:
-        do("maintenance packet Qqemu.PhyMemMode:1")
+    do("maintenance packet Qqemu.PhyMemMode:1")
     try:
         yield gdb.selected_inferior()
     finally:
-        if physical:
-            do("maintenance packet Qqemu.PhyMemMode:0")
+        do("maintenance packet Qqemu.PhyMemMode:0")
         do("detach")
 
 
 @contextlib.contextmanager
-def dump(address, addr, size, physical=True):
+def dump(address, addr, size):
     first, path = int(addr, 0), "/dev/shm/remora-bench-%d" % os.getpid()
     line = "dump binary memory %s %#x %#x" % (path, first, first + int(size))
 
@@ -46,16 +43,12 @@ def dump(address, addr, size, physical=True):
         with open(path, "rb") as f:
             return f.read()
 
-    with attached(address, physical):
+    with attached(address):
         try:
             yield lambda: do(line), whole
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-
-
-def dumplive(address, addr, size):
-    return dump(address, addr, size, False)
 
 
 @contextlib.contextmanager
@@ -75,4 +68,4 @@ def words(address, file):
 
 do("set confirm off")
 do("set architecture i386:x86-64")
-peer.serve({"dump": dump, "dumplive": dumplive, "word": word, "words": words}, answers)
+peer.serve({"dump": dump, "word": word, "words": words}, answers)

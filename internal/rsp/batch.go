@@ -28,26 +28,32 @@ func (c *Client) batch(ctx context.Context, n int, ask func(b []byte, i int) []b
 	}
 	c.round++
 	var first error
+	due := true // to be sent now; acknowledgements can wait while other requests are on their way
 	for sent, got := 0, 0; got < sent || first == nil && sent < n; {
 		if len(c.waiting)+len(c.unacked) <= c.deep/2 { // several in one packet of the network's
 			for first == nil && sent < n && len(c.waiting)+len(c.unacked) < c.deep {
 				c.launch(ask, sent)
 				sent++
+				due = true
 			}
 		}
-		if err := c.send(ctx); err != nil {
-			return err
+		if due {
+			if err := c.send(ctx); err != nil {
+				return err
+			}
 		}
 		f, b, err := c.reply(ctx)
 		if err != nil {
 			return err
 		}
+		due = c.deep == 1
 		if f.round != c.round { // it came late
 			c.land(f)
 			continue
 		}
 		err = answer(f.i, b)
 		if err == errGoOn { // the loop sends the acknowledgement
+			due = true
 			continue
 		}
 		if got++; err != nil && first == nil {

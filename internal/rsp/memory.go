@@ -41,6 +41,40 @@ func (c *Client) Read(ctx context.Context, p []byte, a uint64) (n int, err error
 	return n, nil
 }
 
+// Part is memory to be read with others.
+type Part struct {
+	Addr uint64
+	Buf  []byte // at most Chunk bytes
+	OK   bool   // all of Buf was read
+}
+
+// ReadEach reads parts, each with a packet of its own, several of which are on their way at
+// once. Why one could not be read Read tells. The error is that of the conversation.
+func (c *Client) ReadEach(ctx context.Context, parts []Part) error {
+	binary := c.binaryRead.Load()
+	return c.batch(ctx, len(parts), func(b []byte, i int) []byte {
+		return appendRead(b, binary, parts[i].Addr, len(parts[i].Buf))
+	}, func(i int, b []byte) error {
+		p := &parts[i]
+		n, err := readAnswer(p.Buf, b, binary)
+		p.OK = err == nil && n == len(p.Buf)
+		if _, no := errors.AsType[*Error](err); err == nil || no || errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		return c.broken("reading memory", err)
+	})
+}
+
+// appendRead adds a request to read n bytes at a.
+func appendRead(b []byte, binary bool, a uint64, n int) []byte {
+	op := byte('m')
+	if binary {
+		op = 'x'
+	}
+	b = strconv.AppendUint(append(b, op), a, 16)
+	return strconv.AppendUint(append(b, ','), uint64(n), 16)
+}
+
 // readOnce reads a prefix of p, in packets of one size.
 func (c *Client) readOnce(ctx context.Context, p []byte, a uint64, most int) (int, error) {
 	binary := c.binaryRead.Load()
@@ -48,12 +82,7 @@ func (c *Client) readOnce(ctx context.Context, p []byte, a uint64, most int) (in
 	part := func(i int) []byte { return p[i*most : min((i+1)*most, len(p))] }
 	short, why := len(p), error(nil) // the end of what is complete
 	err := c.batch(ctx, count, func(b []byte, i int) []byte {
-		op := byte('m')
-		if binary {
-			op = 'x'
-		}
-		b = strconv.AppendUint(append(b, op), a+uint64(i*most), 16)
-		return strconv.AppendUint(append(b, ','), uint64(len(part(i))), 16)
+		return appendRead(b, binary, a+uint64(i*most), len(part(i)))
 	}, func(i int, b []byte) error {
 		n, err := readAnswer(part(i), b, binary)
 		if err == nil && n == len(part(i)) {

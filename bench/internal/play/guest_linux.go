@@ -23,6 +23,13 @@ func Ranges(o target.Options) map[string]Verb {
 	return map[string]Verb{"ranges": p.ranges, "next": p.next}
 }
 
+// Turns gives the verbs of Ranges for what serves one at a time: it is opened for each
+// request and closed after it.
+func Turns(o target.Options) map[string]Verb {
+	p := &player{options: o, turns: true}
+	return map[string]Verb{"ranges": p.ranges, "next": p.next}
+}
+
 // load gives the segments of a file, and the memory that they read into.
 func load(name string) (segs []remora.Seg, all []byte, err error) {
 	f, err := os.Open(name)
@@ -50,59 +57,77 @@ func load(name string) (segs []remora.Seg, all []byte, err error) {
 	return segs, all, nil
 }
 
-// loaded opens a target and loads the ranges.
-func (p *player) loaded(args []string) (t remora.Target, segs []remora.Seg, all []byte, err error) {
+// loaded is a target and the ranges that are read of it.
+type loaded struct {
+	t    remora.Target
+	m    *remora.Memory
+	segs []remora.Seg
+	all  []byte
+	at   int // the next
+}
+
+func (l *loaded) close() error { return l.t.Close() }
+
+func (l *loaded) one() error {
+	_, err := l.m.ReadV(context.Background(), l.segs[l.at:l.at+1])
+	if l.at++; l.at == len(l.segs) {
+		l.at = 0
+	}
+	return err
+}
+
+// load makes the ranges of a target ready, and the work, of which Do is wanting.
+func (p *player) load(args []string) (*loaded, *Work, error) {
 	if len(args) != 2 {
-		return nil, nil, nil, fmt.Errorf("%d arguments, not 2", len(args))
+		return nil, nil, fmt.Errorf("%d arguments, not 2", len(args))
 	}
-	if segs, all, err = load(args[1]); err != nil {
-		return nil, nil, nil, err
+	l := &loaded{}
+	var err error
+	if l.segs, l.all, err = load(args[1]); err != nil {
+		return nil, nil, err
 	}
-	if len(segs) == 0 {
-		return nil, nil, nil, fmt.Errorf("%s has no ranges", args[1])
+	if len(l.segs) == 0 {
+		return nil, nil, fmt.Errorf("%s has no ranges", args[1])
 	}
-	t, err = target.Open(context.Background(), args[0], &p.options)
-	return t, segs, all, err
-}
-
-func (p *player) ranges(args []string) (*Work, error) {
-	t, segs, all, err := p.loaded(args)
-	if err != nil {
-		return nil, err
-	}
-	m, ctx := t.Memory(), context.Background()
-	return &Work{
-		Do:     func() error { _, err := m.ReadV(ctx, segs); return err },
-		Digest: func() (string, error) { return Sum(all), nil },
-		Close:  t.Close,
-	}, nil
-}
-
-func (p *player) next(args []string) (*Work, error) {
-	t, segs, all, err := p.loaded(args)
-	if err != nil {
-		return nil, err
-	}
-	m, ctx, at := t.Memory(), context.Background(), 0
-	one := func() error {
-		_, err := m.ReadV(ctx, segs[at:at+1])
-		if at++; at == len(segs) {
-			at = 0
+	open := func() (err error) {
+		if l.t, err = target.Open(context.Background(), args[0], &p.options); err == nil {
+			l.m = l.t.Memory()
 		}
 		return err
 	}
-	return &Work{
-		Do: one,
-		Digest: func() (string, error) {
-			for range segs {
-				if err := one(); err != nil {
-					return "", err
-				}
+	w := &Work{Digest: func() (string, error) { return Sum(l.all), nil }}
+	if p.turns {
+		w.Enter, w.Leave = open, l.close
+		return l, w, nil
+	}
+	w.Close = l.close
+	return l, w, open()
+}
+
+func (p *player) ranges(args []string) (*Work, error) {
+	l, w, err := p.load(args)
+	if err != nil {
+		return nil, err
+	}
+	w.Do = func() error { _, err := l.m.ReadV(context.Background(), l.segs); return err }
+	return w, nil
+}
+
+func (p *player) next(args []string) (*Work, error) {
+	l, w, err := p.load(args)
+	if err != nil {
+		return nil, err
+	}
+	w.Do = l.one
+	w.Digest = func() (string, error) {
+		for range l.segs {
+			if err := l.one(); err != nil {
+				return "", err
 			}
-			return Sum(all), nil
-		},
-		Close: t.Close,
-	}, nil
+		}
+		return Sum(l.all), nil
+	}
+	return w, nil
 }
 
 // Kcore gives what Remora does with the memory of the kernel that it runs on.

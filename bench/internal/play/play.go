@@ -23,6 +23,10 @@ type Work struct {
 	Digest func() (string, error) // of what Do has left
 	Close  func() error           // may be nil
 	Once   bool                   // it is closed after each request: it holds what others need
+
+	// Enter and Leave are called before and after all that one request has done, and are not
+	// timed; both may be nil.
+	Enter, Leave func() error
 }
 
 // Verb makes work of its arguments, ready to be done.
@@ -70,11 +74,22 @@ func (s *server) answer(request string) (string, error) {
 	if err := s.take(rest); err != nil {
 		return "", err
 	}
+	if err := call(s.work.Enter); err != nil {
+		return "", err
+	}
 	said, err := s.perform(verb, n)
+	err = errors.Join(err, call(s.work.Leave))
 	if s.work.Once {
 		err = errors.Join(err, s.put())
 	}
 	return said, err
+}
+
+func call(f func() error) error {
+	if f == nil {
+		return nil
+	}
+	return f()
 }
 
 // perform does the work that is ready.
@@ -115,10 +130,10 @@ func (s *server) take(line string) error {
 func (s *server) put() error {
 	w := s.work
 	s.work = nil
-	if w == nil || w.Close == nil {
+	if w == nil {
 		return nil
 	}
-	return w.Close()
+	return call(w.Close)
 }
 
 // run does the work n times.

@@ -24,6 +24,7 @@ func Remora(o target.Options) map[string]Verb {
 // player is Remora as a user of the library has it.
 type player struct {
 	options target.Options
+	turns   bool // a target is open only while a request lasts
 }
 
 // open opens the target that the first argument names; the others are numbers.
