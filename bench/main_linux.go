@@ -26,6 +26,7 @@ func main() {
 	page := flag.String("page", "", "measure nothing: write benchmarks.md and the figures anew, of the benchmarks.json in this directory")
 	check := flag.String("check", "", "hold the ratios of steady rows against this file, and tell which have fallen")
 	prove := flag.Int("prove", 0, "so many times each, see whether -check notices handicaps of 15% and 300ns, and none where there is none")
+	within := flag.Bool("inside", false, "measure what is measured in a guest, and print it as JSON")
 	flag.Parse()
 	b := &bench{Options: measure.Options{Rounds: *rounds, Each: *each}, only: *only, handicap: *handicap}
 	err := errors.New("fewer than 10 rounds tell nothing")
@@ -35,6 +36,8 @@ func main() {
 	case *page != "":
 		err = writePage(*page)
 	case *rounds < 10:
+	case *within:
+		err = b.inside()
 	case *prove > 0:
 		err = b.prove(*check, *prove)
 	case *check != "":
@@ -63,19 +66,21 @@ func serve(name, handicap string) error {
 	return play.Serve(os.Stdin, os.Stdout, h.On(verbs))
 }
 
-// group lays out what its rows need.
+// group lays out what its rows need, or has them measured elsewhere.
 type group struct {
-	name string
-	open func(*site) ([]measure.Row, error)
+	name    string
+	open    func(*site) ([]measure.Row, error)
+	results func(*bench, *site) ([]*measure.Result, error)
 }
 
 func groups() []group {
 	return []group{
-		{"live process", liveRows},
-		{"kernel image", imageRows},
-		{"guest of QEMU", guestRows},
-		{"gdb stub", stubRows},
-		{"own cost", ownRows},
+		{name: "live process", open: liveRows},
+		{name: "kernel image", open: imageRows},
+		{name: "guest of QEMU", open: guestRows},
+		{name: "gdb stub", open: stubRows},
+		{name: kcoreGroup, results: runningKernel},
+		{name: "own cost", open: ownRows},
 	}
 }
 
@@ -120,6 +125,17 @@ func (b *bench) group(g group, told func(*measure.Result)) (err error) {
 	s := &site{handicap: b.handicap}
 	defer func() { err = errors.Join(err, s.close()) }()
 	defer failed(&err)
+	if g.results != nil {
+		if b.pick != nil { // no row of it is as steady as it must be for that
+			return nil
+		}
+		all, err := g.results(b, s)
+		for _, res := range all {
+			b.rows = append(b.rows, res)
+			told(res)
+		}
+		return err
+	}
 	rows, err := g.open(s)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/qmp"
 )
 
 // small guest: a page of RAM at 0, and one at 1 MiB.
@@ -84,6 +85,8 @@ func TestOtherSockets(t *testing.T) {
 		{"other JSON", `{"hello": 1}`, remora.ErrUnrecognized},
 		{"closes", "", remora.ErrUnrecognized},
 		{"silent", "-", ErrSilent},
+		{"greets", fakeGreeting + "\n-", qmp.ErrUnanswered},
+		{"greets and is silent", fakeGreeting + "\n-", ErrSilent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(dir, strings.ReplaceAll(c.name, " ", "-"))
@@ -97,14 +100,15 @@ func TestOtherSockets(t *testing.T) {
 				if err != nil {
 					return
 				}
-				if c.says == "-" {
+				says, waits := strings.CutSuffix(c.says, "-")
+				io.WriteString(conn, says)
+				if waits {
 					io.Copy(io.Discard, conn)
 				}
-				io.WriteString(conn, c.says)
 				conn.Close()
 			}()
 			_, err = OpenQEMU(t.Context(), path, &QEMUOptions{Timeout: 100 * time.Millisecond})
-			if !errors.Is(err, c.is) || errors.Is(err, context.DeadlineExceeded) {
+			if !errors.Is(err, c.is) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), path) {
 				t.Errorf("the error is %v", err)
 			}
 		})

@@ -15,8 +15,8 @@ import (
 	"github.com/remora-go/remora/internal/qmp"
 )
 
-// ErrSilent says that no greeting of QMP came in time, as when another client holds the
-// socket.
+// ErrSilent says that no greeting of QMP came in time, or nothing after it, as when another
+// client holds the socket.
 var ErrSilent = qmp.ErrSilent
 
 // greeting is how long QEMU may take to greet, at most.
@@ -41,6 +41,8 @@ func (q *QEMU) dial(ctx context.Context) error {
 	}
 	var failed *net.OpError
 	switch {
+	case errors.Is(err, qmp.ErrUnanswered):
+		return fmt.Errorf("%s: within %v: %w", q.name(), limit, qmp.ErrUnanswered)
 	case errors.Is(err, qmp.ErrSilent):
 		return fmt.Errorf("%s: within %v: %w", q.name(), limit, ErrSilent)
 	case errors.Is(err, qmp.ErrNoGreeting):

@@ -7,6 +7,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"strconv"
@@ -79,10 +80,13 @@ func openGuest(ctx context.Context, spec, name string, o *guest.QEMUOptions) (*g
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range sockets {
-		var g *guest.QEMU
-		if g, err = guest.OpenQEMU(ctx, s, o); err == nil || !errors.Is(err, guest.ErrSilent) {
-			return g, err
+	for _, s := range sockets { // one that is another client's, or another user's, is not the only one
+		g, why := guest.OpenQEMU(ctx, s, o)
+		if why == nil || !errors.Is(why, guest.ErrSilent) && !errors.Is(why, fs.ErrPermission) {
+			return g, why
+		}
+		if err == nil {
+			err = why
 		}
 	}
 	return nil, err

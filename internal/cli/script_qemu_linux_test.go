@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +25,8 @@ import (
 //	stop STATE    stop or cont the guest
 //	pausing ARG...  run remora until the guest is paused by it, and kill it
 //	mail SOCKET   listen there, and speak another protocol
+//	greet SOCKET  listen there, greet as QMP does, and then be silent
+//	hold          be a client of $qmp until the test ends
 func TestQEMU(t *testing.T) {
 	b := vmlab.StartBare(t, vmlab.BareShared()...)
 	state := func(ts *testscript.TestScript, want string) {
@@ -69,23 +72,43 @@ func TestQEMU(t *testing.T) {
 			},
 			"mail": func(ts *testscript.TestScript, neg bool, args []string) {
 				need(ts, neg, args, 1, "mail SOCKET")
-				l, err := net.Listen("unix", ts.MkAbs(args[0]))
+				listens(ts, args[0], func(c net.Conn) { c.Write([]byte("220 mail\r\n")) })
+			},
+			"greet": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, args, 1, "greet SOCKET")
+				listens(ts, args[0], func(c net.Conn) {
+					c.Write([]byte(`{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 9}, "package": ""}, "capabilities": []}}` + "\r\n"))
+					io.Copy(io.Discard, c)
+				})
+			},
+			"hold": func(ts *testscript.TestScript, neg bool, args []string) {
+				need(ts, neg, args, 0, "hold")
+				c, err := net.Dial("unix", b.QMP())
 				ts.Check(err)
-				ts.Defer(func() { l.Close() })
-				go func() {
-					for {
-						c, err := l.Accept()
-						if err != nil {
-							return
-						}
-						c.Write([]byte("220 mail\r\n"))
-						c.Close()
-					}
-				}()
+				ts.Defer(func() { c.Close() })
+				_, err = c.Read(make([]byte, 1)) // the greeting: it is ours
+				ts.Check(err)
 			},
 		},
 	})
 	if _, err := os.Stat("/proc/" + strconv.Itoa(b.PID())); err != nil {
 		t.Error("QEMU has ended")
 	}
+}
+
+// listens has a socket be listened to until the test ends, and says something to who comes.
+func listens(ts *testscript.TestScript, socket string, say func(net.Conn)) {
+	l, err := net.Listen("unix", ts.MkAbs(socket))
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			say(c)
+			c.Close()
+		}
+	}()
 }

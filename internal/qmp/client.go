@@ -30,6 +30,16 @@ var (
 	ErrSilent = errors.New("no greeting: another client may hold the socket, as QEMU serves one at a time; or QEMU hangs, or it is no QMP socket")
 )
 
+// ErrUnanswered says that there was a greeting and then no answer in time. It Is ErrSilent.
+var ErrUnanswered error = unanswered{}
+
+type unanswered struct{}
+
+func (unanswered) Error() string {
+	return "it greeted as QMP and then did not answer: another client may hold what is behind the socket, or QEMU hangs"
+}
+func (unanswered) Is(target error) bool { return target == ErrSilent }
+
 // Version is QEMU's, from its greeting.
 type Version struct {
 	Major, Minor, Micro int
@@ -101,7 +111,7 @@ type message struct {
 
 // Dial connects to the unix socket at path and opens the conversation. onEvent is as
 // for New. Where ctx reaches its deadline before there is a greeting, the error Is
-// ErrSilent too.
+// ErrSilent too, and ErrUnanswered where it is there.
 func Dial(ctx context.Context, path string, onEvent func(Event)) (*Client, error) {
 	var d net.Dialer
 	for {
@@ -158,6 +168,9 @@ func New(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, erro
 	go c.read(dec, in)
 	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
 		c.Close()
+		if ctx.Err() == context.DeadlineExceeded {
+			return nil, fmt.Errorf("qmp: %w: %w", ErrUnanswered, context.DeadlineExceeded)
+		}
 		return nil, err
 	}
 	return c, nil
