@@ -84,6 +84,7 @@ type bench struct {
 	measure.Options
 	only     string
 	handicap string
+	quiet    bool
 	pick     func(*measure.Row) bool // which rows; nil: all
 
 	rows   []*measure.Result
@@ -102,10 +103,21 @@ func (b *bench) wanted(group, name string, r *measure.Row) bool {
 	return strings.Contains(group+": "+name, b.only) && (b.pick == nil || r != nil && b.pick(r))
 }
 
+// open tells whether rows of a group may be wanted: where a name begins with that of a group,
+// the others need not be laid out.
+func (b *bench) open(name string) bool {
+	for _, g := range groups() {
+		if strings.HasPrefix(b.only, g.name) {
+			return strings.HasPrefix(b.only, name)
+		}
+	}
+	return true
+}
+
 // run measures. A row that fails does not end it.
 func (b *bench) run(groups []group, told func(*measure.Result)) {
 	for _, g := range groups {
-		if name, _, ok := strings.Cut(b.only, ": "); ok && name != g.name {
+		if !b.open(g.name) {
 			continue
 		}
 		if err := b.group(g, told); err != nil {
