@@ -36,13 +36,13 @@ func main() {
 		err = writePage(*page)
 	case *rounds < 10:
 	case *prove > 0:
-		err = b.prove(*check, *prove)
+		err = b.prove(groups(), *check, *prove)
 	case *check != "":
-		err = b.check(*check)
+		err = b.check(groups(), *check)
 	case *write != "" && *only != "":
 		err = errors.New("what is written has all rows: -write goes without -only")
 	default:
-		err = b.report(*write)
+		err = b.report(groups(), *write)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -120,9 +120,13 @@ func (b *bench) run(groups []group, told func(*measure.Result)) {
 		if !b.open(g.name) {
 			continue
 		}
+		began := time.Now()
 		if err := b.group(g, told); err != nil {
 			b.failed = append(b.failed, failedRow{group: g.name, err: err})
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", g.name, err)
+		}
+		if !b.quiet {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", g.name, time.Since(began).Round(time.Second))
 		}
 	}
 }
