@@ -5,11 +5,13 @@
 
 GO       ?= go
 FUZZTIME ?= 1m
-ROUNDS   ?= 21
+ROUNDS   ?= 11
+ONLY     ?=
+PROOF    ?= 0
 CALLS    ?= 1000000
 export CGO_ENABLED ?= 0
 
-.PHONY: help demo test test-images conformance lint bench fuzz mutants build docs clean
+.PHONY: help demo test test-images conformance lint peers bench-check fuzz mutants build docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,8 +31,11 @@ conformance: ## hold the engines against the running kernel (CALLS=1000000 rando
 lint: ## hold the tree against its rules
 	scripts/lint
 
-bench: ## measure against the same calls made in C, and against drgn and crash (ROUNDS=21)
-	ROUNDS=$(ROUNDS) scripts/bench
+peers: ## measure Remora beside its peers, and write docs/benchmarks.md (ROUNDS=11; ONLY=TEXT: print some rows)
+	ROUNDS=$(ROUNDS) ONLY="$(ONLY)" scripts/peers
+
+bench-check: ## hold the ratios of steady rows against docs/benchmarks.json (PROOF=10: see that it notices what it must)
+	ONLY="$(ONLY)" PROOF=$(PROOF) scripts/peers check
 
 fuzz: ## run every fuzz target in turn (FUZZTIME=1m each)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz

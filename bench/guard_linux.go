@@ -25,12 +25,12 @@ func looks() []measure.Options {
 }
 
 // check measures the steady rows again, and tells which have fallen behind a file of results.
-func (b *bench) check(path string) error {
+func (b *bench) check(groups []group, path string) error {
 	f, err := report.Load(path)
 	if err != nil {
 		return err
 	}
-	fallen, err := b.fallen(f)
+	fallen, err := b.fallen(groups, f)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (b *bench) check(path string) error {
 type row struct{ group, name string }
 
 // fallen gives the rows that have fallen: at every look at them.
-func (b *bench) fallen(f *report.File) (suspects []row, err error) {
+func (b *bench) fallen(groups []group, f *report.File) (suspects []row, err error) {
 	for _, r := range f.Rows {
 		if r.Guard && b.wanted(r.Group, r.Name, nil) {
 			suspects = append(suspects, row{r.Group, r.Name})
@@ -55,7 +55,10 @@ func (b *bench) fallen(f *report.File) (suspects []row, err error) {
 		return nil, errors.New("no row of that file is steady enough to be held against")
 	}
 	for i, o := range looks() {
-		if suspects, err = b.look(f, suspects, o, i == len(looks())-1); err != nil {
+		if len(suspects) == 0 {
+			break
+		}
+		if suspects, err = b.look(groups, f, suspects, o, i == len(looks())-1); err != nil {
 			return nil, err
 		}
 	}
@@ -64,24 +67,27 @@ func (b *bench) fallen(f *report.File) (suspects []row, err error) {
 
 // look measures some rows, and gives those of them that are suspect; at the last look,
 // those that have fallen.
-func (b *bench) look(f *report.File, rows []row, o measure.Options, last bool) (left []row, err error) {
+func (b *bench) look(groups []group, f *report.File, rows []row, o measure.Options, last bool) (left []row, err error) {
 	var open []group
-	for _, g := range groups() {
+	for _, g := range groups {
 		if slices.ContainsFunc(rows, func(r row) bool { return r.group == g.name }) {
 			open = append(open, g)
 		}
 	}
-	now := &bench{Options: o, handicap: b.handicap, pick: func(r *measure.Row) bool { return slices.Contains(rows, row{r.Group, r.Name}) }}
+	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool { return slices.Contains(rows, row{r.Group, r.Name}) }}
 	now.run(open, func(r *measure.Result) {
-		fall, e := report.Compare(f.Row(r.Group, r.Name), r)
-		if e != nil {
-			err = errors.Join(err, e)
-			return
+		falls, e := report.Compare(f.Row(r.Group, r.Name), r)
+		err = errors.Join(err, e)
+		bad, steady := false, false
+		for _, fall := range falls {
+			bad, steady = bad || fall.Fallen() || !last && fall.Suspect(), steady || fall.Steady()
+			if !b.quiet {
+				fmt.Println(&fall)
+			}
 		}
-		if (last && fall.Fallen()) || (!last && fall.Suspect()) {
+		if bad || !steady && !last {
 			left = append(left, row{r.Group, r.Name})
 		}
-		fmt.Println(fall)
 	})
 	for _, r := range rows {
 		if !slices.ContainsFunc(now.rows, func(m *measure.Result) bool { return m.Group == r.group && m.Name == r.name }) {
@@ -93,7 +99,7 @@ func (b *bench) look(f *report.File, rows []row, o measure.Options, last bool) (
 
 // prove runs the check so many times with each handicap and without one, and tells how often
 // it was right.
-func (b *bench) prove(path string, times int) error {
+func (b *bench) prove(groups []group, path string, times int) error {
 	if path == "" {
 		return errors.New("-prove goes with -check FILE")
 	}
@@ -106,8 +112,8 @@ func (b *bench) prove(path string, times int) error {
 	for _, handicap := range []string{"15%", "300ns", ""} {
 		right, began := 0, time.Now()
 		for i := range times {
-			run := &bench{only: b.only, handicap: handicap}
-			fallen, err := run.fallen(f)
+			run := &bench{only: b.only, handicap: handicap, quiet: true}
+			fallen, err := run.fallen(groups, f)
 			if err != nil {
 				return err
 			}

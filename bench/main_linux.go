@@ -39,13 +39,13 @@ func main() {
 	case *within:
 		err = b.inside()
 	case *prove > 0:
-		err = b.prove(*check, *prove)
+		err = b.prove(groups(), *check, *prove)
 	case *check != "":
-		err = b.check(*check)
+		err = b.check(groups(), *check)
 	case *write != "" && *only != "":
 		err = errors.New("what is written has all rows: -write goes without -only")
 	default:
-		err = b.report(*write)
+		err = b.report(groups(), *write)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -89,6 +89,7 @@ type bench struct {
 	measure.Options
 	only     string
 	handicap string
+	quiet    bool
 	pick     func(*measure.Row) bool // which rows; nil: all
 
 	rows   []*measure.Result
@@ -107,15 +108,30 @@ func (b *bench) wanted(group, name string, r *measure.Row) bool {
 	return strings.Contains(group+": "+name, b.only) && (b.pick == nil || r != nil && b.pick(r))
 }
 
+// open tells whether rows of a group may be wanted: where a name begins with that of a group,
+// the others need not be laid out.
+func (b *bench) open(name string) bool {
+	for _, g := range groups() {
+		if strings.HasPrefix(b.only, g.name) {
+			return strings.HasPrefix(b.only, name)
+		}
+	}
+	return true
+}
+
 // run measures. A row that fails does not end it.
 func (b *bench) run(groups []group, told func(*measure.Result)) {
 	for _, g := range groups {
-		if name, _, ok := strings.Cut(b.only, ": "); ok && name != g.name {
+		if !b.open(g.name) {
 			continue
 		}
+		began := time.Now()
 		if err := b.group(g, told); err != nil {
 			b.failed = append(b.failed, failedRow{group: g.name, err: err})
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", g.name, err)
+		}
+		if !b.quiet {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", g.name, time.Since(began).Round(time.Second))
 		}
 	}
 }

@@ -17,9 +17,9 @@ import (
 
 // report measures all rows, prints them, and writes the report into a directory, if one is
 // named. What fails is told at the end, and in the report.
-func (b *bench) report(dir string) error {
+func (b *bench) report(groups []group, dir string) error {
 	began := time.Now()
-	b.run(groups(), show)
+	b.run(groups, show)
 	for _, v := range b.values {
 		fmt.Printf("%s: %s: %g %s\n", v.Group, v.Name, v.Value, v.Unit)
 	}

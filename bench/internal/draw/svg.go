@@ -162,11 +162,11 @@ func bars(f *report.Figure) ([]byte, error) {
 	upright(p)
 	p.Add(grid())
 	for i, b := range f.Bars {
-		s := stem{row: float64(len(f.Bars) - 1 - i), to: b.Value, label: b.Label, color: others(0), least: least / 3, most: most * 8}
+		s := stem{row: float64(len(f.Bars) - 1 - i), to: b.Value, label: b.Label, color: others(0), least: least / 3, most: most * 8, style: p.X.Tick.Label}
 		if b.Remora {
 			s.color = own()
 		}
-		style(&s.style, 9)
+		s.style.XAlign = draw.XLeft
 		p.Add(s)
 	}
 	p.Y.Min, p.Y.Max = -0.6, float64(len(names))-0.4

@@ -59,22 +59,28 @@ func (spans) Ticks(low, high float64) []plot.Tick {
 	})
 }
 
-// powers marks the powers of a base, at most eight of them with words.
+// powers marks the powers of a base, at most eight of them with words; where there are one
+// or two, twice and five times those too.
 func powers(low, high, base float64, name func(float64) string) []plot.Tick {
-	first := math.Ceil(math.Log(low)/math.Log(base) - 1e-9)
+	first := math.Floor(math.Log(low)/math.Log(base) + 1e-9)
 	last := math.Floor(math.Log(high)/math.Log(base) + 1e-9)
 	step := math.Ceil((last - first + 1) / 8)
+	times := []float64{1}
+	if last-first < 2 && base == 10 {
+		times = []float64{1, 2, 5}
+	}
 	var all []plot.Tick
 	for e := first; e <= last; e++ {
-		v := math.Pow(base, e)
-		t := plot.Tick{Value: v}
-		if math.Mod(e-first, step) == 0 {
-			t.Label = name(v)
+		for _, by := range times {
+			t := plot.Tick{Value: by * math.Pow(base, e)}
+			if t.Value < low*0.999 || t.Value > high*1.001 {
+				continue
+			}
+			if math.Mod(e-last, step) == 0 {
+				t.Label = name(t.Value)
+			}
+			all = append(all, t)
 		}
-		all = append(all, t)
-	}
-	if first >= last { // there would be nothing to read a value by
-		all = append(all, plot.Tick{Value: low, Label: name(low)}, plot.Tick{Value: high, Label: name(high)})
 	}
 	return all
 }

@@ -52,8 +52,8 @@ func (f *Figure) Sum() string {
 func Figures(f *File) []Figure {
 	all := []Figure{bandwidths(f)}
 	all = append(all, series(f, "range")...)
-	all = append(all, bars(f, "open", "Opening an image, up to the first byte")...)
-	all = append(all, bars(f, "ps", "A list of the processes, as a whole process")...)
+	all = append(all, bars(f, "open", "From nothing to the first byte, of an image and of the kernel in it", "open and 8 bytes", "first byte"),
+		bars(f, "ps", "A list of all processes", "ps"))
 	all = append(all, leads(f)...)
 	return slices.DeleteFunc(all, func(f Figure) bool { return len(f.Lines)+len(f.Bars)+len(f.Marks) == 0 })
 }
@@ -90,7 +90,7 @@ func curves(rows []*measure.Result, at func(r *measure.Result, s *measure.SideRe
 func bandwidths(f *File) Figure {
 	var rows []*measure.Result
 	for _, r := range f.Rows {
-		if r.Bytes > 0 && r.Group == "live process" && strings.HasPrefix(r.Name, "read ") && !hasBytes(rows, r.Bytes) {
+		if r.Bytes > 0 && r.Group == livePart && strings.HasPrefix(r.Name, "read ") && !hasBytes(rows, r.Bytes) {
 			rows = append(rows, r)
 		}
 	}
@@ -145,21 +145,24 @@ func slug(title string) string {
 	return strings.Join(strings.Fields(strings.Map(keep, title)), "-")
 }
 
-// bars gives a figure of the times of all sides of those rows of images whose names begin
-// with a word.
-func bars(f *File, word, title string) []Figure {
-	fig := Figure{Name: word, Title: title, Y: "time"}
+// bars gives a figure of the times of all sides of those rows of images and guests whose
+// names begin so.
+func bars(f *File, name, title string, begin ...string) Figure {
+	fig := Figure{Name: name, Title: title, Y: "time"}
 	for _, r := range f.Rows {
-		first, _, _ := strings.Cut(strings.TrimSuffix(strings.Fields(r.Name + " .")[0], ","), ":")
-		if first != word || len(r.Sides) < 2 || r.Group == "live process" {
+		begins := func(b string) bool { return strings.HasPrefix(r.Name, b) }
+		if len(r.Sides) < 2 || r.Group == livePart || !slices.ContainsFunc(begin, begins) {
 			continue
 		}
 		for i, s := range r.Sides {
-			fig.Bars = append(fig.Bars, Bar{Name: s.Name + " – " + r.Name, Label: duration(s.Wall.Median), Remora: i == 0, Value: s.Wall.Median})
+			fig.Bars = append(fig.Bars, Bar{Name: r.Name + ": " + s.Name, Label: duration(s.Wall.Median), Remora: i == 0, Value: s.Wall.Median})
 		}
 	}
-	return []Figure{fig}
+	return fig
 }
+
+// livePart is the group of rows about live processes.
+const livePart = "live process"
 
 // leads gives a figure for each group of some rows: how many times as long as Remora the
 // others need.

@@ -17,9 +17,13 @@ func number(v float64) string {
 	if v == 0 {
 		return "0"
 	}
-	after := 2 - int(math.Floor(math.Log10(math.Abs(v))))
+	three, err := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 2, 64), 64)
+	if err != nil {
+		return err.Error()
+	}
+	after := 2 - int(math.Floor(math.Log10(math.Abs(three))))
 	text := strconv.FormatFloat(v, 'f', min(max(after, 0), 6), 64)
-	if len(strings.TrimLeft(text, "-")) > 4 && after <= 0 {
+	if after < 0 {
 		text = grouped(text)
 	}
 	return text

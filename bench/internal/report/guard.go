@@ -3,7 +3,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/remora-go/remora/bench/internal/measure"
 )
@@ -12,48 +14,67 @@ import (
 // differ by about half of it.
 const floor = 0.07
 
+// unsteady is what a ratio may spread at most to tell anything.
+const unsteady = 0.15
+
 // Fall is how a row compares with what it was.
 type Fall struct {
-	Group, Row, Side string // the side that is the steadiest
+	Group, Row, Side string // the side by which it is the steadiest
+	Of               string // "time" or "CPU time"
 	Was, Is          measure.Spread
 	Rise             float64 // of the ratio; 0.1: Remora needs a tenth more, by that side
 	Allowed          float64 // by the spreads of both
 }
 
 // Suspect tells whether the row is to be measured again.
-func (f *Fall) Suspect() bool { return f.Rise > floor }
+func (f *Fall) Suspect() bool { return f.Steady() && f.Rise > floor }
 
 // Fallen tells whether the row fell by more than its spread.
-func (f *Fall) Fallen() bool { return f.Rise > f.Allowed }
+func (f *Fall) Fallen() bool { return f.Steady() && f.Rise > f.Allowed }
+
+// Steady tells whether the comparison tells anything.
+func (f *Fall) Steady() bool { return f.noise() <= unsteady }
 
 // String tells it in a line.
 func (f *Fall) String() string {
-	return fmt.Sprintf("%s: %s, by %s: %s, was %s: %+.1f %%, of which %.1f %% are allowed",
-		f.Group, f.Row, f.Side, ratio(f.Is), ratio(f.Was), 100*f.Rise, 100*f.Allowed)
+	text := fmt.Sprintf("%s: %s: %s by that of %s: %s, was %s", f.Group, f.Row, f.Of, f.Side, ratio(f.Is), ratio(f.Was))
+	if !f.Steady() {
+		return text + ": too unsteady to tell"
+	}
+	return fmt.Sprintf("%s: %+.1f %%, allowed are %.1f %%", text, 100*f.Rise, 100*f.Allowed)
 }
 
-// Compare holds a row against what it was: the ratio to the side that was the steadiest of
-// those that do the same work. Times alone are never compared.
-func Compare(was, is *measure.Result) (*Fall, error) {
-	var best *Fall
+// Compare holds a row against what it was: the ratio of times, and that of CPU times, which
+// other programs disturb less; each to the side that does the same work and by which the
+// ratio is the steadiest. Times alone are never compared.
+func Compare(was, is *measure.Result) ([]Fall, error) {
+	var times, cpus []Fall
 	for i := range was.Sides {
 		old := &was.Sides[i]
 		now := is.Side(old.Name)
 		if i == 0 || old.Other || now == nil {
 			continue
 		}
-		f := &Fall{Group: was.Group, Row: was.Name, Side: old.Name, Was: old.Ratio, Is: now.Ratio}
-		f.Rise = now.Ratio.Median/old.Ratio.Median - 1
-		f.Allowed = max(floor, spread(old.Ratio)+spread(now.Ratio))
-		if best == nil || spread(f.Was) < spread(best.Was) {
-			best = f
-		}
+		f := Fall{Group: was.Group, Row: was.Name, Side: old.Name}
+		times = append(times, f.of("time", old.Ratio, now.Ratio))
+		cpus = append(cpus, f.of("CPU time", old.ByCPU, now.ByCPU))
 	}
-	if best == nil {
+	if len(times) == 0 {
 		return nil, fmt.Errorf("%s: %s: no other side does the same work in both", was.Group, was.Name)
 	}
-	return best, nil
+	steadier := func(a, b Fall) int { return cmp.Compare(a.noise(), b.noise()) }
+	return []Fall{slices.MinFunc(times, steadier), slices.MinFunc(cpus, steadier)}, nil
 }
+
+// of gives the comparison of two spreads of one ratio.
+func (f Fall) of(what string, was, is measure.Spread) Fall {
+	f.Of, f.Was, f.Is, f.Rise = what, was, is, is.Median/was.Median-1
+	f.Allowed = max(floor, f.noise())
+	return f
+}
+
+// noise is how far both ratios spread, by their middles.
+func (f Fall) noise() float64 { return spread(f.Was) + spread(f.Is) }
 
 // spread gives half the way between the quartiles, by the middle.
 func spread(s measure.Spread) float64 { return (s.High - s.Low) / 2 / s.Median }

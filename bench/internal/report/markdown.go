@@ -49,9 +49,6 @@ func (p *page) groups() []string {
 	for _, v := range p.Values {
 		add(v.Group)
 	}
-	for _, f := range p.Failed {
-		add(f.Group)
-	}
 	return names
 }
 
@@ -161,11 +158,33 @@ func (p *page) group(name string) {
 			p.picture(f)
 		}
 	}
+	p.works(rows)
 	p.WriteString(numbers(rows).String())
 	p.values(name)
 	p.goals(name)
 	p.limits(rows)
 	p.grow(name)
+}
+
+// works tells what is done in the rows, those of the same work together.
+func (p *page) works(rows []*measure.Result) {
+	var works []string
+	names := map[string][]string{}
+	for _, r := range rows {
+		if r.Work == "" {
+			continue
+		}
+		if names[r.Work] == nil {
+			works = append(works, r.Work)
+		}
+		names[r.Work] = append(names[r.Work], "*"+r.Name+"*")
+	}
+	for _, w := range works {
+		fmt.Fprintf(p, "- %s: %s.\n", strings.Join(names[w], "; "), strings.TrimSuffix(w, "."))
+	}
+	if len(works) > 0 {
+		p.WriteString("\n")
+	}
 }
 
 func capital(s string) string {
@@ -289,7 +308,7 @@ func (p *page) grow(group string) {
 			}
 			head := []string{"series", "contender"}
 			for _, x := range xs {
-				head = append(head, ">"+number(x))
+				head = append(head, ">"+short(x))
 			}
 			t, heads = newTable(append(head, ">exponent", "")...), xs
 		}

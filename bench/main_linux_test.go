@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/remora-go/remora/bench/internal/measure"
+	"github.com/remora-go/remora/bench/internal/report"
+	"github.com/remora-go/remora/internal/specimen"
+)
+
+func TestMain(m *testing.M) {
+	specimen.Main()
+	os.Exit(m.Run())
+}
+
+// clockwork is a side that takes the time it is said to take.
+type clockwork struct {
+	digest string
+	each   time.Duration
+}
+
+func (c clockwork) Digest(string) (string, error) { return c.digest, nil }
+func (c clockwork) Place([]int) error             { return nil }
+
+func (c clockwork) Run(_ string, n int) (measure.Cost, error) {
+	return measure.Cost{Wall: c.each * time.Duration(n), CPU: c.each * time.Duration(n), Peak: 1 << 20, Allocs: -1}, nil
+}
+
+// race gives a row of Remora, which takes so long, and somebody who takes 1 ms.
+func race(name, digest string, ours time.Duration) measure.Row {
+	return measure.Row{Name: name, Work: "nothing", Guard: true, Sides: []measure.Side{
+		{Name: "Remora", How: "as it is", By: clockwork{"same", ours}}, {Name: "C", How: "as it is", By: clockwork{digest, time.Millisecond}},
+	}}
+}
+
+// fixed gives groups of those rows, and one that cannot be laid out.
+func fixed(rows ...measure.Row) []group {
+	return []group{
+		{"fine", func(s *site) ([]measure.Row, error) {
+			s.value(measure.Value{Name: "size", Value: 7})
+			return rows, nil
+		}},
+		{"lost", func(s *site) ([]measure.Row, error) { s.Fatal("no such laboratory"); return nil, nil }},
+	}
+}
+
+// TestReportKeepsWhatThereIs wants failures listed, and all else in place.
+func TestReportKeepsWhatThereIs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "docs")
+	b := &bench{Options: measure.Options{Rounds: 10, Each: time.Millisecond}}
+	err := b.report(fixed(race("one", "same", 2*time.Millisecond), race("two", "other", 1), race("three", "same", 1)), dir)
+	if err == nil || !strings.Contains(err.Error(), "2 rows or groups have failed") {
+		t.Errorf("the error is %v", err)
+	}
+	f, err := report.Load(filepath.Join(dir, "benchmarks.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Rows) != 2 || f.Row("fine", "one") == nil || f.Row("fine", "three") == nil || len(f.Values) != 1 || f.Values[0].Group != "fine" {
+		t.Errorf("what is kept: %+v", f)
+	}
+	if r := f.Row("fine", "one"); r != nil && r.Sides[1].Ratio.Median != 2 {
+		t.Errorf("the ratio is %v", r.Sides[1].Ratio)
+	}
+	want := []report.Failure{
+		{Group: "fine", Row: "two", Why: "two: the outputs differ: Remora has same, C has other"},
+		{Group: "lost", Why: "no such laboratory"},
+	}
+	for i, w := range want {
+		if len(f.Failed) != len(want) || f.Failed[i] != w {
+			t.Fatalf("failed: %+v, not %+v", f.Failed, want)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "benchmarks.md"))
+	if err != nil || string(page) != report.Markdown(f) {
+		t.Errorf("the page is not that of the results (%v)", err)
+	}
+}
+
+// TestCheck wants a row that has fallen told, and no other.
+func TestCheck(t *testing.T) {
+	f := &report.File{}
+	for _, name := range []string{"one", "two"} {
+		r := race(name, "same", 2*time.Millisecond)
+		r.Group = "fine"
+		res, err := measure.Measure(&r, measure.Options{Rounds: 10, Each: time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Rows = append(f.Rows, res)
+	}
+	for _, c := range []struct {
+		one, two time.Duration
+		want     string
+	}{
+		{2 * time.Millisecond, 2 * time.Millisecond, ""},
+		{time.Millisecond, 2050 * time.Microsecond, ""},
+		{2 * time.Millisecond, 2300 * time.Microsecond, "two"},
+		{3 * time.Millisecond, 4 * time.Millisecond, "one two"},
+	} {
+		b := &bench{quiet: true}
+		fallen, err := b.fallen(fixed(race("one", "same", c.one), race("two", "same", c.two)), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range fallen {
+			got = append(got, r.name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("with %v and %v: %q, not %q", c.one, c.two, got, c.want)
+		}
+	}
+	b := &bench{quiet: true}
+	if _, err := b.fallen(fixed(race("one", "same", 1)), f); err == nil {
+		t.Error("a row is gone, and that is no error")
+	}
+	if _, err := b.fallen(fixed(), &report.File{}); err == nil {
+		t.Error("there is nothing to hold against, and that is no error")
+	}
+}
+
+func TestOpenGroups(t *testing.T) {
+	for _, c := range []struct {
+		only, group string
+		want        bool
+	}{{"", "own cost", true}, {"own cost: start", "own cost", true}, {"own cost", "live process", false}, {"growth: 1", "own cost", true}} {
+		if got := (&bench{only: c.only}).open(c.group); got != c.want {
+			t.Errorf("%q opens %q: %v", c.only, c.group, got)
+		}
+	}
+}
+
+func TestPlainHow(t *testing.T) {
+	s := &site{dir: "/tmp/bench-1"}
+	for in, want := range map[string]string{
+		"/tmp/bench-1/22/remora ps IMAGE": "remora ps IMAGE", "gdb -x /tmp/bench-1/3/peers/a.py": "gdb -x a.py", "/bin/true": "/bin/true",
+	} {
+		if got := s.plain(in); got != want {
+			t.Errorf("%q is %q, not %q", in, got, want)
+		}
+	}
+	if err := s.scrub(errors.New("open /tmp/bench-1/22/image: no")); err.Error() != "open image: no" {
+		t.Error(err)
+	}
+}
+
+// TestOwnCost counts allocations and imports, as the group does.
+func TestOwnCost(t *testing.T) {
+	s := &site{}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := errors.Join(s.allocations(), s.imports()); err != nil {
+		t.Fatal(err)
+	}
+	limited := 0
+	for _, v := range s.values {
+		if v.Limit == nil {
+			continue
+		}
+		limited++
+		if !v.Met() {
+			t.Errorf("%s: %v, at most %v", v.Name, v.Value, *v.Limit)
+		}
+	}
+	if limited != 9 {
+		t.Errorf("%d values with a limit, not 9: %+v", limited, s.values)
+	}
+	kept := [][]byte{}
+	if n, err := mallocs(func() error { kept = append(kept[:0], make([]byte, 100)); return nil }); err != nil || n < 1 {
+		t.Errorf("%v allocations, %v", n, err)
+	}
+}
+
+func TestMachine(t *testing.T) {
+	for _, f := range append(machine(), versions()...) {
+		if f.Name == "" || f.Is == "" || strings.Contains(f.Is, "\n") {
+			t.Errorf("%+v", f)
+		}
+	}
+	if got := opening("\n  \n one \n two"); got != "one" {
+		t.Errorf("%q", got)
+	}
+}
