@@ -22,6 +22,7 @@ func players() map[string]map[string]play.Verb {
 		"guest":            play.Ranges(target.Options{Parallel: 1}),
 		"guest-2":          play.Ranges(target.Options{Parallel: 2}),
 		"kcore":            play.Kcore(),
+		"image":            play.Image(),
 	}
 }
 

@@ -72,6 +72,7 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"live process", liveRows},
+		{"kernel image", imageRows},
 		{"guest of QEMU", guestRows},
 		{"own cost", ownRows},
 	}

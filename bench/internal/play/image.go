@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package play
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/target"
+	"github.com/remora-go/remora/vmcore"
+)
+
+// Image gives what Remora does with kernel images for the benchmark. FILE is an image; RANGES
+// and ADDRESSES are files that list what is read: see List.
+//
+//	open FILE ADDR              open it, and read 8 bytes of physical memory
+//	seq FILE RANGES THREADS     read physical memory, each thread its part of the ranges
+//	words FILE RANGES EACH MIB  the same for words, EACH in a call, with a cache of so many MiB
+//	kernel FILE ADDR            open it, and read 8 bytes of the kernel
+//	first FILE NAME             open it, and read the byte that is at a symbol
+//	symbol FILE NAME            open it, and find a symbol
+//	lookup FILE NAMES           find the symbols that a file names, one at a time
+//	symbols FILE NAMES          open it, and list all symbols: the digest is that of some
+//	ps FILE                     list the processes
+//	process FILE PID ADDR SIZE  read memory of a process
+//	mappings FILE PID           list what it has mapped
+//	translate FILE ADDRESSES    find physical addresses
+//	registers FILE              open it, and find the page tables by the registers in it alone
+//	search FILE START+SIZE...   open raw memory of those ranges, and find the page tables
+func Image() map[string]Verb {
+	return map[string]Verb{
+		"open": openImage, "seq": readRanges, "words": readWords,
+		"kernel": openKernel, "first": firstByte, "symbol": oneSymbol, "lookup": lookup, "symbols": allSymbols,
+		"ps": processes, "process": readProcess, "mappings": mappings, "translate": translate,
+		"registers": byRegisters, "search": bySearch,
+	}
+}
+
+// want says how many arguments there must be.
+func want(args []string, n int) error {
+	if len(args) != n {
+		return fmt.Errorf("%d arguments, not %d", len(args), n)
+	}
+	return nil
+}
+
+// List reads a file of ranges: how long each is, and a line for each with its address and
+// where in the image it lies as it is, in hexadecimal.
+func List(path string) (at []remora.Addr, size int, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	in := bufio.NewReader(f)
+	if _, err := fmt.Fscan(in, &size); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	for {
+		var a, off uint64
+		if n, _ := fmt.Fscanf(in, "\n%x %x", &a, &off); n != 2 {
+			return at, size, nil
+		}
+		at = append(at, remora.Addr(a))
+	}
+}
+
+func openImage(args []string) (*Work, error) {
+	if err := want(args, 2); err != nil {
+		return nil, err
+	}
+	addr, err := parse(args[1:])
+	if err != nil {
+		return nil, err
+	}
+	word := make([]byte, 8)
+	return &Work{
+		Do: func() error {
+			m, err := vmcore.Open(args[0], nil)
+			if err != nil {
+				return err
+			}
+			_, err = m.Memory().ReadAt(context.Background(), word, remora.Addr(addr[0]))
+			return errors.Join(err, m.Close())
+		},
+		Digest: func() (string, error) { return Sum(word), nil },
+	}, nil
+}
+
+// spread is the reading of ranges by some threads.
+type spread struct {
+	m    *vmcore.Image
+	at   []remora.Addr
+	bufs [][]byte // of each thread
+	crcs []byte   // of each range, where wanted
+}
+
+// part reads what one thread has to.
+func (s *spread) part(thread int, sum bool) error {
+	ctx, n := context.Background(), len(s.bufs)
+	segs := []remora.Seg{{Buf: s.bufs[thread]}}
+	for i := len(s.at) * thread / n; i < len(s.at)*(thread+1)/n; i++ {
+		segs[0].Addr = s.at[i]
+		if _, err := s.m.Transfer(ctx, remora.Read, segs); err != nil {
+			return err
+		}
+		if sum {
+			binary.LittleEndian.PutUint32(s.crcs[4*i:], crc32.ChecksumIEEE(segs[0].Buf))
+		}
+	}
+	return nil
+}
+
+func (s *spread) all(sum bool) error {
+	if len(s.bufs) == 1 {
+		return s.part(0, sum)
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.bufs))
+	for i := range errs {
+		wg.Go(func() { errs[i] = s.part(i, sum) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func readRanges(args []string) (*Work, error) {
+	if err := want(args, 3); err != nil {
+		return nil, err
+	}
+	at, size, err := List(args[1])
+	if err != nil {
+		return nil, err
+	}
+	threads, err := strconv.Atoi(args[2])
+	if err != nil {
+		return nil, err
+	}
+	before := runtime.GOMAXPROCS(threads) // those who inflate count, too
+	m, err := vmcore.Open(args[0], nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &spread{m: m, at: at, crcs: make([]byte, 4*len(at))}
+	for range threads {
+		s.bufs = append(s.bufs, used(uint64(size)))
+	}
+	return &Work{
+		Do: func() error { return s.all(false) },
+		Digest: func() (string, error) { // of the checksums of all ranges
+			err := s.all(true)
+			return Sum(s.crcs), err
+		},
+		Close: func() error {
+			runtime.GOMAXPROCS(before)
+			return m.Close()
+		},
+	}, nil
+}
+
+func readWords(args []string) (*Work, error) {
+	if err := want(args, 4); err != nil {
+		return nil, err
+	}
+	at, size, err := List(args[1])
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := parse(args[2:])
+	if err != nil {
+		return nil, err
+	}
+	m, err := vmcore.Open(args[0], &vmcore.Options{CacheBytes: int(numbers[1]) << 20})
+	if err != nil {
+		return nil, err
+	}
+	all := used(uint64(size * len(at)))
+	segs := make([]remora.Seg, len(at))
+	for i, a := range at {
+		segs[i] = remora.Seg{Addr: a, Buf: all[i*size:][:size]}
+	}
+	ctx, each := context.Background(), int(numbers[0])
+	return &Work{
+		Do: func() error {
+			for rest := segs; len(rest) > 0; {
+				n := min(each, len(rest))
+				if _, err := m.Transfer(ctx, remora.Read, rest[:n]); err != nil {
+					return err
+				}
+				rest = rest[n:]
+			}
+			return nil
+		},
+		Digest: func() (string, error) { return Sum(all), nil },
+		Close:  m.Close,
+	}, nil
+}
+
+// openTarget opens the kernel in an image.
+func openTarget(path string, o *target.Options) (*target.Kernel, error) {
+	t, err := target.Open(context.Background(), "vmcore:"+path, o)
+	if err != nil {
+		return nil, err
+	}
+	return t.(*target.Kernel), nil
+}
+
+// fresh is work with a kernel that is opened for it each time.
+func fresh(path string, o *target.Options, do func(k *target.Kernel) error, digest func() (string, error)) *Work {
+	return &Work{
+		Do: func() error {
+			k, err := openTarget(path, o)
+			if err != nil {
+				return err
+			}
+			return errors.Join(do(k), k.Close())
+		},
+		Digest: digest,
+	}
+}
