@@ -21,7 +21,7 @@ import (
 )
 
 // imageMachine has 1.2 GiB of memory that is not zeros: a tmpfs takes half of memory.
-var imageMachine = vmlab.Machine{Kernel: vmlab.AMD64v6_1, MiB: 2560, Options: "remora.fill=1100"} //remora:allow globals a constant
+var imageMachine = vmlab.Machine{Kernel: vmlab.AMD64v6_1, MiB: 2560, Options: "remora.fill=1100"}
 
 // leastContent is how much memory must not be zeros.
 const leastContent = 1 << 30
