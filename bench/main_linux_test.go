@@ -43,11 +43,11 @@ func race(name, digest string, ours time.Duration) measure.Row {
 // fixed gives groups of those rows, and one that cannot be laid out.
 func fixed(rows ...measure.Row) []group {
 	return []group{
-		{"fine", func(s *site) ([]measure.Row, error) {
+		{name: "fine", open: func(s *site) ([]measure.Row, error) {
 			s.value(measure.Value{Name: "size", Value: 7})
 			return rows, nil
 		}},
-		{"lost", func(s *site) ([]measure.Row, error) { s.Fatal("no such laboratory"); return nil, nil }},
+		{name: "lost", open: func(s *site) ([]measure.Row, error) { s.Fatal("no such laboratory"); return nil, nil }},
 	}
 }
 
