@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,9 @@ func writePage(dir string) error {
 	if err := report.Save(filepath.Join(dir, "benchmarks.md"), []byte(report.Markdown(f))); err != nil {
 		return err
 	}
+	if err := writeReadme(f, filepath.Join(dir, "..", "README.md")); err != nil {
+		return err
+	}
 	keep := []string{}
 	for _, fig := range report.Figures(f) {
 		svg, err := drawn(&fig)
@@ -71,6 +75,25 @@ func writePage(dir string) error {
 		}
 	}
 	return err
+}
+
+// writeReadme writes the rows that README.md shows, where there is one.
+func writeReadme(f *report.File, path string) error {
+	old, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	page, missing, err := report.Readme(f, string(old))
+	for _, m := range missing {
+		fmt.Fprintf(os.Stderr, "bench: README.md does not show %s: there is no such row\n", m)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return report.Save(path, []byte(page))
 }
 
 // plain gives a text without what is true of this run alone: the directories it made.

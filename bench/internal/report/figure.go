@@ -52,8 +52,8 @@ func (f *Figure) Sum() string {
 func Figures(f *File) []Figure {
 	all := []Figure{bandwidths(f)}
 	all = append(all, series(f, "range")...)
-	all = append(all, bars(f, "open", "From nothing to the first byte, of an image and of the kernel in it", "open and 8 bytes", "first byte"),
-		bars(f, "ps", "A list of all processes", "ps"))
+	all = append(all, bars(f, "open", "From nothing to the first byte of the kernel in an image, as a whole process", "first byte"),
+		bars(f, "ps", "A list of the processes in an image, as a whole process", "ps"))
 	all = append(all, leads(f)...)
 	return slices.DeleteFunc(all, func(f Figure) bool { return len(f.Lines)+len(f.Bars)+len(f.Marks) == 0 })
 }
@@ -145,19 +145,27 @@ func slug(title string) string {
 	return strings.Join(strings.Fields(strings.Map(keep, title)), "-")
 }
 
-// bars gives a figure of the times of all sides of those rows of images and guests whose
-// names begin so.
-func bars(f *File, name, title string, begin ...string) Figure {
+// bars gives a figure of the times of all sides of those rows about whole processes whose
+// names begin so. The last part of a name says what image it is.
+func bars(f *File, name, title, begin string) Figure {
 	fig := Figure{Name: name, Title: title, Y: "time"}
 	for _, r := range f.Rows {
-		begins := func(b string) bool { return strings.HasPrefix(r.Name, b) }
-		if len(r.Sides) < 2 || r.Group == livePart || !slices.ContainsFunc(begin, begins) {
+		if !strings.HasPrefix(r.Name, begin) || !strings.Contains(r.Name, "whole process") && !strings.Contains(r.Name, "by crash") {
 			continue
 		}
+		image := r.Name[strings.LastIndex(r.Name, ", ")+2:]
 		for i, s := range r.Sides {
-			fig.Bars = append(fig.Bars, Bar{Name: r.Name + ": " + s.Name, Label: duration(s.Wall.Median), Remora: i == 0, Value: s.Wall.Median})
+			b := Bar{Name: image + ": " + s.Name, Label: duration(s.Wall.Median), Remora: i == 0, Value: s.Wall.Median}
+			if !slices.ContainsFunc(fig.Bars, func(o Bar) bool { return o.Name == b.Name }) {
+				fig.Bars = append(fig.Bars, b)
+			}
 		}
 	}
+	slices.SortStableFunc(fig.Bars, func(a, b Bar) int {
+		x, _, _ := strings.Cut(a.Name, ": ")
+		y, _, _ := strings.Cut(b.Name, ": ")
+		return strings.Compare(x, y)
+	})
 	return fig
 }
 
