@@ -74,7 +74,16 @@ func (b *bench) look(groups []group, f *report.File, rows []row, o measure.Optio
 			open = append(open, g)
 		}
 	}
-	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool { return slices.Contains(rows, row{r.Group, r.Name}) }}
+	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool {
+		if !slices.Contains(rows, row{r.Group, r.Name}) {
+			return false
+		}
+		time, cpu := report.Steadiest(f.Row(r.Group, r.Name))
+		r.Sides = slices.DeleteFunc(r.Sides, func(s measure.Side) bool {
+			return s.Name != r.Sides[0].Name && s.Name != time && s.Name != cpu
+		})
+		return true
+	}}
 	now.run(open, func(r *measure.Result) {
 		falls, e := report.Compare(f.Row(r.Group, r.Name), r)
 		err = errors.Join(err, e)

@@ -90,7 +90,7 @@ type bench struct {
 	only     string
 	handicap string
 	quiet    bool
-	pick     func(*measure.Row) bool // which rows; nil: all
+	pick     func(*measure.Row) bool // which rows, whose sides it may leave out; nil: all
 
 	rows   []*measure.Result
 	values []measure.Value

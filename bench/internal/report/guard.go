@@ -3,9 +3,7 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/remora-go/remora/bench/internal/measure"
 )
@@ -19,7 +17,7 @@ const unsteady = 0.15
 
 // Fall is how a row compares with what it was.
 type Fall struct {
-	Group, Row, Side string // the side by which it is the steadiest
+	Group, Row, Side string
 	Of               string // "time" or "CPU time"
 	Was, Is          measure.Spread
 	Rise             float64 // of the ratio; 0.1: Remora needs a tenth more, by that side
@@ -44,26 +42,49 @@ func (f *Fall) String() string {
 	return fmt.Sprintf("%s: %+.1f %%, allowed are %.1f %%", text, 100*f.Rise, 100*f.Allowed)
 }
 
-// Compare holds a row against what it was: the ratio of times, and that of CPU times, which
-// other programs disturb less; each to the side that does the same work and by which the
-// ratio is the steadiest. Times alone are never compared.
-func Compare(was, is *measure.Result) ([]Fall, error) {
-	var times, cpus []Fall
-	for i := range was.Sides {
-		old := &was.Sides[i]
-		now := is.Side(old.Name)
-		if i == 0 || old.Other || now == nil {
+// Steadiest gives the sides that a row is held against: of those that do the same work, the
+// one by which the ratio of times is the steadiest, and the one by which that of CPU times is.
+func Steadiest(was *measure.Result) (time, cpu string) {
+	var best, busy *measure.SideResult
+	for i := 1; i < len(was.Sides); i++ {
+		s := &was.Sides[i]
+		if s.Other {
 			continue
 		}
-		f := Fall{Group: was.Group, Row: was.Name, Side: old.Name}
-		times = append(times, f.of("time", old.Ratio, now.Ratio))
-		cpus = append(cpus, f.of("CPU time", old.ByCPU, now.ByCPU))
+		if best == nil || spread(s.Ratio) < spread(best.Ratio) {
+			best = s
+		}
+		if busy == nil || spread(s.ByCPU) < spread(busy.ByCPU) {
+			busy = s
+		}
 	}
-	if len(times) == 0 {
-		return nil, fmt.Errorf("%s: %s: no other side does the same work in both", was.Group, was.Name)
+	if best == nil {
+		return "", ""
 	}
-	steadier := func(a, b Fall) int { return cmp.Compare(a.noise(), b.noise()) }
-	return []Fall{slices.MinFunc(times, steadier), slices.MinFunc(cpus, steadier)}, nil
+	return best.Name, busy.Name
+}
+
+// Compare holds a row against what it was: the ratio of times, and that of CPU times, which
+// other programs disturb less. Times alone are never compared.
+func Compare(was, is *measure.Result) ([]Fall, error) {
+	time, cpu := Steadiest(was)
+	f := Fall{Group: was.Group, Row: was.Name}
+	var all []Fall
+	for _, c := range []struct {
+		of, side string
+		ratio    func(*measure.SideResult) measure.Spread
+	}{
+		{"time", time, func(s *measure.SideResult) measure.Spread { return s.Ratio }},
+		{"CPU time", cpu, func(s *measure.SideResult) measure.Spread { return s.ByCPU }},
+	} {
+		old, now := was.Side(c.side), is.Side(c.side)
+		if old == nil || now == nil {
+			return nil, fmt.Errorf("%s: %s: no other side does the same work in both", was.Group, was.Name)
+		}
+		f.Side = c.side
+		all = append(all, f.of(c.of, c.ratio(old), c.ratio(now)))
+	}
+	return all, nil
 }
 
 // of gives the comparison of two spreads of one ratio.
