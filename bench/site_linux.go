@@ -27,7 +27,7 @@ type site struct {
 	dir      string
 	ends     []func() error // in the order of what they end
 	values   []measure.Value
-	handicap string // of the sides in Go that are Remora
+	handicap string // of the sides in Go, where they are Remora
 }
 
 // failure is what the laboratory has given up with.
@@ -98,7 +98,7 @@ func (s *site) player(name string) (*measure.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.handicap != "" && strings.HasPrefix(name, "remora") {
+	if s.handicap != "" && name != "x/sys" && name != "delve" { // all others are Remora
 		return s.start(self, "-play", name, "-handicap", s.handicap)
 	}
 	return s.start(self, "-play", name)
