@@ -6,14 +6,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/remora-go/remora/bench/internal/measure"
 	"github.com/remora-go/remora/bench/internal/play"
@@ -47,6 +50,9 @@ func (g *guests) psRows() ([]measure.Row, error) {
 			return nil, err
 		}
 		spec := "qemu:" + a.QMP()
+		if err := g.idle(a, command); err != nil {
+			return nil, err
+		}
 		lines := []string{"Remora", "Remora by QMP alone", "drgn by QMP"}
 		ours := &measure.Command{Args: []string{command, "ps", spec}, What: psLines}
 		drgn := &measure.Command{Args: []string{python, script, second, debug}, What: drgnLines}
@@ -75,7 +81,7 @@ func (g *guests) psRows() ([]measure.Row, error) {
 const whyPs = "Remora asks QEMU some twenty questions before it reads, and reads then at the speed of memory. " +
 	"What drgn does besides reading, which is loading debugging information, does not grow with the processes, so the ratio does."
 
-// crowded starts a guest that has so many more processes, and stops it. Second is another
+// crowded starts a guest that has so many more processes. Second is another
 // QMP socket of it.
 func (g *guests) crowded(more int) (a *vmlab.Agent, second string, err error) {
 	second = filepath.Join(g.TempDir(), "qmp")
@@ -105,8 +111,33 @@ func (g *guests) crowded(more int) (a *vmlab.Agent, second string, err error) {
 			return nil, "", fmt.Errorf("%d processes: exit code %d, %s: %w", more, r.Exit, r.Stderr, err)
 		}
 	}
-	return a, second, a.Execute(ctx, "stop", nil, nil)
+	return a, second, nil
 }
+
+// idle stops a guest when it runs no process: what runs is listed as a thread too.
+func (g *guests) idle(a *vmlab.Agent, command string) error {
+	ctx := context.Background()
+	for range 100 {
+		if err := a.Execute(ctx, "stop", nil, nil); err != nil {
+			return err
+		}
+		out, err := exec.Command(command, "ps", "qemu:"+a.QMP()).Output()
+		if err != nil {
+			return err
+		}
+		if !running.Match(out) {
+			return nil
+		}
+		if err := a.Execute(ctx, "cont", nil, nil); err != nil {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return errors.New("the guest is never idle")
+}
+
+// running matches the line of what a processor runs, unless that is the idle task.
+var running = regexp.MustCompile(`(?m)^> +[1-9]`)
 
 // opened has other users find the files: directories are let through to what is inside.
 func opened(names ...string) error {
