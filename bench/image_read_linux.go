@@ -57,7 +57,7 @@ func (b *images) bounds(m *image, one, two *measure.Row) {
 		one.Why = "Time goes into the inflating of pages, and an eighth of it into their checksums. libdeflate has vector instructions for both."
 		two.Why = "Two threads inflate pages beside each other. libkdumpfile inflates under a lock."
 	case b.flat:
-		one.Why = "The data of a page may lie in more than one record, and each page is looked for."
+		one.Why = m.why("The data of a page may lie in more than one record, and each page is looked for.")
 		two.Why = one.Why
 	case b.lzo:
 		one.Why = "The library that unpacks lzo is in Go, without assembly."

@@ -42,6 +42,22 @@ func (b *images) limit(name, how, format string, args ...any) measure.Side {
 	return measure.Side{Name: name, How: how, By: b.c, Work: fmt.Sprintf(format, args...), Other: true}
 }
 
+// goal holds a row against those who read the same image.
+func (m *image) goal(ratio float64, by ...string) []measure.Goal {
+	if m.peers != m.path {
+		return nil
+	}
+	return goal(ratio, by...)
+}
+
+// why is what a row says of itself, and what is true of all rows of a flattened image.
+func (m *image) why(text string) string {
+	if m.peers != m.path {
+		text += " A flattened image has its pieces one behind the other, and all their headers are read before any is used. drgn and libkdumpfile open no such image: they have that of the same moment by zlib."
+	}
+	return text
+}
+
 func goal(ratio float64, by ...string) []measure.Goal {
 	return []measure.Goal{{By: by, Ratio: ratio}}
 }
@@ -58,10 +74,7 @@ func (b *images) openRows() []measure.Row {
 				b.in("vmcore.Open, Memory.ReadAt", "open %s %#x", m.path, uint64(first)),
 				b.kdump("kdump_open_fd, kdump_read, KDUMP_MACHPHYSADDR"+m.on(), "open %s %#x", m.peers, uint64(first)),
 			},
-			Why: map[bool]string{
-				false: "Opening is a dozen system calls. Remora checks headers and notes that libkdumpfile takes as they are.",
-				true:  "A flattened image lists its pieces one behind the other: all their headers are read to find any. No peer but crash opens one.",
-			}[m == b.flat],
+			Why: m.why("Opening is a dozen system calls. Remora checks headers and notes that libkdumpfile takes as they are."),
 		})
 	}
 	for _, m := range []*image{b.elf, b.zlib} {
@@ -77,8 +90,8 @@ func (b *images) openRows() []measure.Row {
 			Name: "first byte of the kernel, " + m.name, Wide: true,
 			Work:  "an image is opened, and the byte at the symbol linux_banner is read, in a process that did it before",
 			Sides: []measure.Side{b.in("target.Open, Kernel.Symbol, Memory.Uint8", "first %s linux_banner", m.path), b.python3("set_core_dump, load_debug_info of the vmlinux, prog[name]"+m.on(), "first %s %s linux_banner", m.peers, b.debug)},
-			Goals: goal(0.2, byDrgn),
-			Why:   "Remora finds the name in the kernel's own table, in the image. drgn reads debugging information.",
+			Goals: m.goal(0.2, byDrgn),
+			Why:   "Remora finds the name in the kernel's own table, in the image, and looks whether a module has it, too." + m.why(" drgn reads debugging information."),
 		})
 	}
 	return rows
@@ -103,8 +116,9 @@ func (b *images) commands(m *image, name, work, why string, what func([]byte) (s
 		{Name: byTrue, How: "/bin/true", By: whole(nil, "/bin/true"), Other: true},
 	}
 	if ratio > 0 {
-		r.Goals = goal(ratio, byDrgn)
+		r.Goals = m.goal(ratio, byDrgn)
 	}
+	r.Why = m.why(r.Why)
 	return r
 }
 
@@ -169,7 +183,7 @@ func (b *images) symbolRows() []measure.Row {
 		rows = append(rows, measure.Row{
 			Name: "256 symbols, " + m.name, Work: "the addresses of 256 functions are found, one at a time, in a kernel that is open",
 			Sides: []measure.Side{b.in("Kernel.Symbol", "lookup %s %s", m.path, b.some), b.python3("prog.symbol", "lookup %s %s %s", m.path, b.debug, b.some)},
-			Why:   "Names stay in the image, and are unpacked for each search. drgn's look-ups are those of a table in memory.",
+			Why:   "Names stay in the image, and are unpacked for each search. drgn goes through the table of the file for each.",
 		})
 	}
 	return rows
@@ -182,7 +196,7 @@ func (b *images) taskRows() []measure.Row {
 		rows = append(rows, measure.Row{
 			Name: "ps, " + m.name, Work: "all processes are listed, with number, parent and name, in a kernel that is open", Guard: m == b.elf,
 			Sides: []measure.Side{b.in("Kernel.Tasks", "ps %s", m.path), b.python3("for_each_task"+m.on(), "ps %s %s", m.peers, b.debug)},
-			Goals: goal(0.25, byDrgn),
+			Goals: m.goal(0.25, byDrgn),
 			Why:   "Remora reads whole tasks, and of each also what ps prints further.",
 		}, measure.Row{
 			Name: "8 MiB of a process, " + m.name, Work: "8 MiB of a process are read into a buffer that was used before", Bytes: int64(b.anon.Size), Guard: m == b.elf,
