@@ -28,15 +28,15 @@ func (b *images) grow(l *lister) error {
 		b.lists.bytes[i] = l.list(fmt.Sprint("bytes", n), b.content.spread(n), request)
 		b.lists.words[i] = l.list(fmt.Sprint("words", n), b.content.scatter(1024*n), wordSize)
 		b.lists.sized[i] = filepath.Join(l.dir, fmt.Sprint("image", n))
-		if err := sized(b.lists.sized[i], int64(n)<<30); err != nil {
+		if err := writeZeros(b.lists.sized[i], int64(n)<<30); err != nil {
 			return err
 		}
 	}
 	return l.err
 }
 
-// sized writes an ELF image of so many bytes of zeros, which take no place.
-func sized(path string, size int64) error {
+// writeZeros writes an ELF image of so many bytes of zeros, which take no place.
+func writeZeros(path string, size int64) error {
 	const head, prog, page = 64, 56, 4096
 	var text bytes.Buffer
 	e := elf.Header64{Type: uint16(elf.ET_CORE), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: head, Ehsize: head, Phentsize: prog, Phnum: 1}

@@ -34,8 +34,8 @@ func openKernel(args []string) (*Work, error) {
 	}, func() (string, error) { return Sum(word), nil }), nil
 }
 
-// one finds the only symbol of a name.
-func one(k *target.Kernel, name string) (remora.Addr, error) {
+// address finds the only symbol of a name.
+func address(k *target.Kernel, name string) (remora.Addr, error) {
 	all, err := k.Symbol(context.Background(), name)
 	if err != nil || len(all) != 1 {
 		return 0, fmt.Errorf("%s: %d symbols: %w", name, len(all), errors.Join(err, errors.ErrUnsupported))
@@ -50,7 +50,7 @@ func firstByte(args []string) (*Work, error) {
 	var at remora.Addr
 	var b byte
 	return fresh(args[0], nil, func(k *target.Kernel) (err error) {
-		if at, err = one(k, args[1]); err == nil {
+		if at, err = address(k, args[1]); err == nil {
 			b, err = k.Memory().Uint8(context.Background(), at)
 		}
 		return err
@@ -63,7 +63,7 @@ func oneSymbol(args []string) (*Work, error) {
 	}
 	var at remora.Addr
 	return fresh(args[0], nil, func(k *target.Kernel) (err error) {
-		at, err = one(k, args[1])
+		at, err = address(k, args[1])
 		return err
 	}, func() (string, error) { return fmt.Sprintf("%x", uint64(at)), nil }), nil
 }
@@ -90,7 +90,7 @@ func lookup(args []string) (*Work, error) {
 	return &Work{
 		Do: func() error {
 			for i, name := range list {
-				at, err := one(k, name)
+				at, err := address(k, name)
 				if err != nil {
 					return err
 				}
