@@ -50,6 +50,13 @@ type Mapper interface {
 	Regions(ctx context.Context) iter.Seq2[Region, error]
 }
 
+// Presence tells what is in memory: what a read with Resident gives.
+type Presence interface {
+	// Present gives the runs of pages in r that are in memory, in address order. On a target
+	// that runs they may have gone when they are read, and others come.
+	Present(ctx context.Context, r Range) iter.Seq2[Range, error]
+}
+
 // Symbol is a name for an address.
 type Symbol struct {
 	Name   string

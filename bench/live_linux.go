@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/remora-go/remora"
@@ -24,51 +23,79 @@ func players() map[string]map[string]play.Verb {
 		"stub":             play.Turns(target.Options{Segments: []remora.Range{stubRAM()}}),
 		"kcore":            play.Kcore(),
 		"image":            play.Image(),
+		"remora-2":         play.Remora(target.Options{Parallel: 2}),
+		"remora-shared":    play.Remora(target.Options{MapShared: true}),
+		"remora-mapped":    play.Remora(target.Options{MapUnchecked: true, Unchecked: true}),
+		"x/sys":            play.XSys(),
+		"delve":            play.Delve(),
 	}
 }
 
 // live is what the rows about live processes share.
 type live struct {
 	*site
-	pid     int
-	private remora.Range // every page touched
-	c       *measure.Program
-	remora  *measure.Program
+	process *specimen.Specimen
+	page    uint64
+	private remora.Range // of liveBytes, every page touched
+
+	programs map[string]*measure.Program // the sides, by name
 }
+
+const liveBytes = 256 << 20
 
 func liveRows(s *site) ([]measure.Row, error) {
-	l := &live{site: s}
-	process, err := specimen.Start(context.Background(), nil)
-	if err != nil {
+	l := &live{site: s, page: uint64(os.Getpagesize()), programs: map[string]*measure.Program{}}
+	if err := l.layOut(); err != nil {
 		return nil, err
 	}
-	s.later(process.Close)
-	l.pid = process.Pid()
-	if l.private, err = process.Map(specimen.Touched, (256<<20)/os.Getpagesize()); err != nil {
+	if err := l.startSides(); err != nil {
 		return nil, err
 	}
-	if l.remora, err = s.player("remora"); err != nil {
-		return nil, err
+	var rows []measure.Row
+	for _, more := range []func() ([]measure.Row, error){
+		l.readRows, l.bulkRows, l.scatterRows, l.writeRows, l.sharedRows, l.interfaceRows, l.spaceRows, l.sparseRows, l.startRows, l.growthRows,
+	} {
+		r, err := more()
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, r...)
 	}
-	if l.c, err = s.compiled("live.c"); err != nil {
-		return nil, err
-	}
-	return l.readRows(), nil
+	return rows, nil
 }
 
-// readRows read one range.
-func (l *live) readRows() []measure.Row {
-	var rows []measure.Row
-	for _, size := range []int{8, 64, 4 << 10, 64 << 10, 1 << 20, 256 << 20} {
-		what := fmt.Sprintf("%d %#x %d", l.pid, uint64(l.private.Start), size)
-		rows = append(rows, measure.Row{
-			Name: fmt.Sprintf("read %d", size), Work: "one range of a live process is read into a buffer that was used before", Bytes: int64(size),
-			Sides: []measure.Side{
-				{Name: "Remora", How: "Memory.ReadV", By: l.remora, Work: "read " + what},
-				{Name: "process_vm_readv in C", How: "process_vm_readv", By: l.c, Work: "read " + what},
-			},
-			Goals: []measure.Goal{{By: []string{"process_vm_readv in C"}, Ratio: 1.03}},
-		})
+func (l *live) layOut() (err error) {
+	if l.process, err = specimen.Start(context.Background(), nil); err != nil {
+		return err
 	}
-	return rows
+	l.later(l.process.Close)
+	l.private, err = l.mapped(specimen.Touched, liveBytes)
+	return err
+}
+
+// mapped maps so many bytes of a kind.
+func (l *live) mapped(kind specimen.Kind, size int) (remora.Range, error) {
+	return l.process.Map(kind, size/int(l.page))
+}
+
+// startSides starts what stays, and does what it is asked to.
+func (l *live) startSides() (err error) {
+	all := players()
+	for _, name := range []string{"remora", "remora-unchecked", "remora-2", "remora-shared", "remora-mapped", "x/sys", "delve"} {
+		if all[name] == nil { // this was built without it
+			continue
+		}
+		if l.programs[name], err = l.player(name); err != nil {
+			return err
+		}
+	}
+	if l.programs["C"], err = l.compiled("live.c", "-pthread"); err != nil {
+		return err
+	}
+	script, err := l.peer("gdb_live.py")
+	if err != nil {
+		return err
+	}
+	l.programs["gdb"], err = l.start("gdb", "-nx", "-q", "-batch", "-x", script)
+	return err
 }

@@ -76,12 +76,13 @@ type sample struct {
 func (m *meter) calibrate(each time.Duration) error {
 	for i := range m.row.Sides {
 		s := &m.row.Sides[i]
-		for n := 1; ; n *= 2 {
+		for n := 1; ; {
 			took, err := m.run(s, n)
 			if err != nil {
 				return err
 			}
 			if took.wall*float64(n) <= float64(each)/4 && (s.Most == 0 || n < s.Most) && n < 1<<30 {
+				n *= int(min(max(2, float64(each)/2/(took.wall*float64(n))), 16)) // the first times are slow
 				continue
 			}
 			if took.wall > float64(slow) {

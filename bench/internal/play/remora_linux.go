@@ -16,9 +16,13 @@ import (
 // options.
 //
 //	read TARGET ADDR SIZE
+//
+// and, of live processes, what the method live names.
 func Remora(o target.Options) map[string]Verb {
 	p := &player{options: o}
-	return map[string]Verb{"read": p.read}
+	verbs := p.live()
+	verbs["read"] = p.read
+	return verbs
 }
 
 // player is Remora as a user of the library has it.

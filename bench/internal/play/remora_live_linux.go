@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package play
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/compat/processvm"
+	"github.com/remora-go/remora/internal/sys/linux"
+	"github.com/remora-go/remora/memtest"
+	"github.com/remora-go/remora/target"
+)
+
+// live is what Remora does with live processes.
+//
+//	write, force TARGET ADDR SIZE
+//	ends TARGET ADDR SIZE              read, with a context that can end
+//	open TARGET ADDR SIZE              open, read, close
+//	scatter TARGET RANGES [THREADS]    all in one call, or a part in each of two goroutines
+//	space TARGET ADDR SIZE             all that is mapped there
+//	sparse TARGET ADDR SIZE [THREADS]  all that is resident there
+//	readv TARGET ADDR SIZE             compat/processvm: the system call
+//	engine SIZE                        compat/processvm: between two spaces of this process
+func (p *player) live() map[string]Verb {
+	return map[string]Verb{
+		"write": p.write, "force": p.force, "ends": p.ends, "open": p.opens, "scatter": p.scatter,
+		"space": p.space, "sparse": p.sparse, "readv": readv, "engine": engine,
+	}
+}
+
+// one is work that moves one range.
+func one(t remora.Target, v []uint64, ctx context.Context, op remora.Op) *Work {
+	m, segs := t.Memory(), []remora.Seg{{Addr: remora.Addr(v[0]), Buf: used(v[1])}}
+	return &Work{
+		Do:     func() error { _, err := m.Transfer(ctx, op, segs); return err },
+		Digest: func() (string, error) { return Sum(segs[0].Buf), nil },
+		Close:  t.Close,
+	}
+}
+
+func (p *player) force(args []string) (*Work, error) {
+	t, v, err := p.open(args, 2)
+	if err != nil {
+		return nil, err
+	}
+	return one(t, v, context.Background(), remora.Force), nil
+}
+
+func (p *player) ends(args []string) (*Work, error) {
+	t, v, err := p.open(args, 2)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // that it could end is what matters
+	w := one(t, v, ctx, remora.Read)
+	w.Close = func() error { cancel(); return t.Close() }
+	return w, nil
+}
+
+func (p *player) write(args []string) (*Work, error) {
+	writer := player{options: p.options}
+	writer.options.Write = true
+	t, v, err := writer.open(args, 2)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := strconv.ParseUint(args[0], 10, 64)
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	m, segs := t.Memory(), []remora.Seg{{Addr: remora.Addr(v[0]), Buf: pattern(v[1])}}
+	w := written([]uint64{pid, v[0], v[1]}, func() error { _, err := m.WriteV(context.Background(), segs); return err })
+	w.Close = t.Close
+	return w, nil
+}
+
+func (p *player) opens(args []string) (*Work, error) {
+	t, v, err := p.open(args, 2)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Close(); err != nil {
+		return nil, err
+	}
+	ctx, buf := context.Background(), used(v[1])
+	return &Work{
+		Do: func() error {
+			t, err := target.Open(ctx, args[0], &p.options)
+			if err != nil {
+				return err
+			}
+			_, err = t.Memory().ReadAt(ctx, buf, remora.Addr(v[0]))
+			return errors.Join(err, t.Close())
+		},
+		Digest: func() (string, error) { return Sum(buf), nil },
+	}, nil
+}
+
+// scatter reads many ranges. That some are not there is no error.
+func (p *player) scatter(args []string) (*Work, error) {
+	threads := 1
+	if len(args) == 3 {
+		threads = 2
+		args = args[:2]
+	}
+	_, segs, err := scattered(args)
+	if err != nil {
+		return nil, err
+	}
+	t, _, err := p.open(args[:1], 0)
+	if err != nil {
+		return nil, err
+	}
+	m := t.Memory()
+	read := func(segs []remora.Seg) error {
+		if _, err := m.ReadV(context.Background(), segs); !errors.Is(err, remora.ErrFault) {
+			return err
+		}
+		return nil
+	}
+	w := &Work{Do: func() error { return read(segs) }, Digest: func() (string, error) { return got(segs), nil }, Close: t.Close}
+	if threads == 2 {
+		w.Do = func() error {
+			half, errs := len(segs)/2, [2]error{}
+			var other sync.WaitGroup
+			other.Go(func() { errs[1] = read(segs[half:]) })
+			errs[0] = read(segs[:half])
+			other.Wait()
+			return errors.Join(errs[:]...)
+		}
+	}
+	return w, nil
+}
+
+// most is how much is read at a time of what is larger than any buffer: what several
+// threads share out is larger.
+func (p *player) most() uint64 {
+	if p.options.Parallel > 1 {
+		return 16 * piece
+	}
+	return piece
+}
+
+func (p *player) space(args []string) (*Work, error) {
+	t, v, err := p.open(args, 2)
+	if err != nil {
+		return nil, err
+	}
+	mapper, ok := remora.As[remora.Mapper](t)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s lists no mappings", args[0]), t.Close())
+	}
+	m, ctx, segs, buf := t.Memory(), context.Background(), make([]remora.Seg, 1), used(p.most())
+	w := walked(func(see func([]byte)) error {
+		for reg, err := range mapper.Regions(ctx) {
+			if err != nil {
+				return err
+			}
+			if !within(reg, []uint64{0, v[0], v[1]}) {
+				continue
+			}
+			for at := uint64(0); at < reg.Size; at += uint64(len(buf)) {
+				segs[0] = remora.Seg{Addr: reg.Start + remora.Addr(at), Buf: buf[:min(uint64(len(buf)), reg.Size-at)]}
+				if _, err := m.ReadV(ctx, segs); err != nil {
+					return err
+				}
+				see(segs[0].Buf)
+			}
+		}
+		return nil
+	})
+	w.Close = t.Close
+	return w, nil
+}
+
+// readv reads as compat/processvm does for who made the system call before.
+func readv(args []string) (*Work, error) {
+	v, err := parse(args)
+	if err != nil || len(v) != 3 {
+		return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+	}
+	buf := used(v[2])
+	local := []processvm.Iovec{{Base: linux.AddressOf(buf), Len: v[2]}}
+	remote := []processvm.Iovec{{Base: v[1], Len: v[2]}}
+	return &Work{
+		Do: func() error {
+			if n, e := processvm.Readv(int(v[0]), local, remote, 0); n != len(buf) {
+				return fmt.Errorf("%d bytes: %w", n, e)
+			}
+			return nil
+		},
+		Digest: func() (string, error) { return Sum(buf), nil },
+	}, nil
+}
+
+// engine moves bytes between two Spaces.
+func engine(args []string) (*Work, error) {
+	const start = 0x100000
+	v, err := parse(args)
+	if err != nil || len(v) != 1 {
+		return nil, errors.Join(fmt.Errorf("not SIZE: %q", args), err)
+	}
+	size := v[0]
+	s := processvm.NewSystem(nil)
+	caller, other := &processvm.Process{PID: 1}, &processvm.Process{PID: 2}
+	for i, p := range []*processvm.Process{caller, other} {
+		space := memtest.NewSparse(nil)
+		if err := space.Map(remora.Range{Start: start, Size: size}, memtest.MapOptions{Perm: remora.PermRead | remora.PermWrite}); err != nil {
+			return nil, err
+		}
+		data := pattern(size)
+		data[0] = byte(i)
+		if err := space.Poke(data, start); err != nil {
+			return nil, err
+		}
+		p.Memory = space.Memory()
+		if err := s.Set(p); err != nil {
+			return nil, err
+		}
+	}
+	vec, ctx := []processvm.Iovec{{Base: start, Len: size}}, context.Background()
+	return &Work{
+		Do: func() error {
+			if n, e := s.Readv(ctx, caller, other.PID, vec, vec, 0); uint64(n) != size {
+				return fmt.Errorf("%d bytes: %w", n, e)
+			}
+			return nil
+		},
+		Digest: func() (string, error) {
+			buf := make([]byte, size)
+			_, err := caller.Memory.ReadAt(ctx, buf, start)
+			return Sum(buf), err
+		},
+	}, nil
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package play
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/proc"
+)
+
+// way is how somebody moves bytes of a process, one range a call. What is moved is a prefix.
+type way struct {
+	read, write func(p []byte, a uint64) (int, error)
+	close       func() error // nil: nothing is held
+	faults      func(error) bool
+}
+
+// piece is how much is read at a time of what is larger than any buffer.
+const piece = 1 << 20
+
+// ways gives what can be asked of a way to a process.
+//
+//	read, write PID ADDR SIZE
+//	each PID RANGES             each range by itself; RANGES is a file of lines "ADDR SIZE"
+//	space PID ADDR SIZE         all that is mapped there and can be read, 1 MiB a call
+//	open PID ADDR SIZE          begin, read, and end
+func ways(open func(pid int) (*way, error)) map[string]Verb {
+	held := func(make func(w *way, v []uint64) (*Work, error)) Verb {
+		return func(args []string) (*Work, error) {
+			v, err := parse(args)
+			if err != nil || len(v) != 3 {
+				return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+			}
+			w, err := open(int(v[0]))
+			if err != nil {
+				return nil, err
+			}
+			return w.hold(make(w, v))
+		}
+	}
+	return map[string]Verb{
+		"read":  held((*way).reading),
+		"write": held((*way).writing),
+		"space": held((*way).space),
+		"each": func(args []string) (*Work, error) {
+			pid, segs, err := scattered(args)
+			if err != nil {
+				return nil, err
+			}
+			w, err := open(pid)
+			if err != nil {
+				return nil, err
+			}
+			return w.hold(w.each(segs), nil)
+		},
+		"open": func(args []string) (*Work, error) {
+			v, err := parse(args)
+			if err != nil || len(v) != 3 {
+				return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+			}
+			return opening(open, v), nil
+		},
+	}
+}
+
+// hold has the process let go with the work, after each request: a tracer is in the way of
+// others.
+func (w *way) hold(work *Work, err error) (*Work, error) {
+	switch {
+	case w.close == nil:
+	case err != nil:
+		err = errors.Join(err, w.close())
+	default:
+		work.Close, work.Once = w.close, true
+	}
+	return work, err
+}
+
+// full is an error unless all was moved.
+func full(n int, err error, p []byte) error {
+	if n != len(p) {
+		return fmt.Errorf("%d bytes of %d: %w", n, len(p), err)
+	}
+	return nil
+}
+
+func (w *way) reading(v []uint64) (*Work, error) {
+	buf, a := used(v[2]), v[1]
+	return &Work{
+		Do:     func() error { n, err := w.read(buf, a); return full(n, err, buf) },
+		Digest: func() (string, error) { return Sum(buf), nil },
+	}, nil
+}
+
+// pattern is what is written for the benchmark.
+func pattern(size uint64) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte((i>>12)*31 + i%251)
+	}
+	return b
+}
+
+func (w *way) writing(v []uint64) (*Work, error) {
+	buf, a := pattern(v[2]), v[1]
+	return written(v, func() error { n, err := w.write(buf, a); return full(n, err, buf) }), nil
+}
+
+// written is the work of writing v, that is PID ADDR SIZE. For a digest the range is
+// scrambled first, then it is written, and read back: both by /proc/PID/mem and this program.
+func written(v []uint64, do func() error) *Work {
+	mem := fmt.Sprintf("/proc/%d/mem", v[0])
+	look := func() (_ string, err error) {
+		f, err := os.OpenFile(mem, os.O_RDWR, 0)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		buf := bytes.Repeat([]byte{0x5a}, int(v[2]))
+		if _, err := f.WriteAt(buf, int64(v[1])); err != nil {
+			return "", err
+		}
+		if err := do(); err != nil {
+			return "", err
+		}
+		_, err = f.ReadAt(buf, int64(v[1]))
+		return Sum(buf), err
+	}
+	return &Work{Do: do, Digest: look}
+}
+
+// scattered takes PID RANGES, with memory for the ranges, one behind the other.
+func scattered(args []string) (pid int, segs []remora.Seg, err error) {
+	if len(args) != 2 {
+		return 0, nil, fmt.Errorf("not PID RANGES: %q", args)
+	}
+	if _, err := fmt.Sscan(args[0], &pid); err != nil {
+		return 0, nil, err
+	}
+	text, err := os.ReadFile(args[1])
+	if err != nil {
+		return 0, nil, err
+	}
+	var sizes []int
+	total := 0
+	for line := range strings.Lines(string(text)) {
+		var a uint64
+		var n int
+		if _, err := fmt.Sscanf(line, "%x %d", &a, &n); err != nil {
+			return 0, nil, fmt.Errorf("%s: %q: %w", args[1], line, err)
+		}
+		segs, sizes, total = append(segs, remora.Seg{Addr: remora.Addr(a)}), append(sizes, n), total+n
+	}
+	rest := used(uint64(total))
+	for i, n := range sizes {
+		segs[i].Buf, rest = rest[:n:n], rest[n:]
+	}
+	return pid, segs, nil
+}
+
+// got is the digest of what was read of segs.
+func got(segs []remora.Seg) string {
+	var all bytes.Buffer
+	for i := range segs {
+		if s := &segs[i]; s.Err == nil {
+			all.Write(s.Buf)
+		}
+	}
+	return Sum(all.Bytes())
+}
+
+func (w *way) each(segs []remora.Seg) *Work {
+	return &Work{
+		Do: func() error {
+			for i := range segs {
+				s := &segs[i]
+				n, err := w.read(s.Buf, uint64(s.Addr))
+				if s.Err = nil; n == len(s.Buf) {
+					continue
+				}
+				if s.Err = full(n, err, s.Buf); !w.faults(err) {
+					return s.Err
+				}
+			}
+			return nil
+		},
+		Digest: func() (string, error) { return got(segs), nil },
+	}
+}
+
+// space reads what /proc/PID/maps lists.
+func (w *way) space(v []uint64) (*Work, error) {
+	buf := used(piece)
+	walk := func(see func([]byte)) error {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/maps", v[0]))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		for reg, err := range proc.ParseMaps(bufio.NewReader(f)) {
+			if err != nil {
+				return err
+			}
+			if !within(reg, v) {
+				continue
+			}
+			for at := uint64(0); at < reg.Size; at += piece {
+				p := buf[:min(piece, reg.Size-at)]
+				if n, err := w.read(p, uint64(reg.Start)+at); n != len(p) {
+					return full(n, err, p)
+				}
+				see(p)
+			}
+		}
+		return nil
+	}
+	return walked(walk), nil
+}
+
+// within says whether a region can be read and lies where v, that is PID ADDR SIZE, says.
+func within(reg remora.Region, v []uint64) bool {
+	return reg.Perm&remora.PermRead != 0 && uint64(reg.Start) >= v[1] && uint64(reg.Last()) < v[1]+v[2]
+}
+
+// walked is work that hands out what it reads piece by piece.
+func walked(walk func(see func([]byte)) error) *Work {
+	return &Work{
+		Do: func() error { return walk(func([]byte) {}) },
+		Digest: func() (string, error) {
+			var d digest
+			err := walk(func(p []byte) { d.add(p) })
+			return d.String(), err
+		},
+	}
+}
+
+func opening(open func(pid int) (*way, error), v []uint64) *Work {
+	buf := used(v[2])
+	return &Work{
+		Do: func() error {
+			w, err := open(int(v[0]))
+			if err != nil {
+				return err
+			}
+			n, err := w.read(buf, v[1])
+			if err = full(n, err, buf); w.close != nil {
+				err = errors.Join(err, w.close())
+			}
+			return err
+		},
+		Digest: func() (string, error) { return Sum(buf), nil },
+	}
+}
