@@ -104,6 +104,8 @@ func (p *Process) identityText() string {
 	switch {
 	case p.opts.Unchecked:
 		return "none, as asked"
+	case p.as.counts:
+		return "/proc/PID/pagemap after each transfer"
 	case p.as.query:
 		return "PROCMAP_QUERY after each transfer"
 	case p.as.mem >= 0:

@@ -165,7 +165,7 @@ func (p *Process) bind() *addressSpace {
 		as.mem = fd
 	}
 	if fd, errno := linux.Open(p.path("pagemap"), linux.RDONLY); errno == 0 {
-		as.pagemap = fd
+		as.pagemap, as.counts = fd, linux.SpaceUsed(fd) == linux.OK
 		_, _, errno := linux.ScanPages(fd, 0, uint64(os.Getpagesize()), linux.PagePresent, linux.PagePresent, make([]linux.PageRegion, 1))
 		as.scan = errno == 0
 	}

@@ -67,8 +67,9 @@ func (b *bench) entries(t testing.TB, r remora.Range) []uint64 {
 	return out
 }
 
-// older takes away what kernels before 6.7 and 6.11 have not.
-func older(p *Process) { p.as.query, p.as.scan = false, false }
+// older takes away what kernels before 6.7 and 6.11 have not, and what a pagemap that cannot be
+// opened does not tell.
+func older(p *Process) { p.as.query, p.as.scan, p.as.counts = false, false, false }
 
 // A Resident read leaves the page table of the target as it is, page by page, and
 // tells exactly what is not there.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"iter"
 
 	"github.com/remora-go/remora"
@@ -19,6 +20,11 @@ var _ remora.Presence = (*Process)(nil)
 // was never accessed is passed over quickly: by 2 MiB or more at a time since Linux 6.7.
 func (p *Process) Present(ctx context.Context, r remora.Range) iter.Seq2[remora.Range, error] {
 	return func(yield func(remora.Range, error) bool) {
+		if !p.gate.Enter() {
+			yield(remora.Range{}, fs.ErrClosed)
+			return
+		}
+		defer p.gate.Leave()
 		s := seeker{as: p.take(), page: uint64(p.info.Granule), yield: yield}
 		defer s.as.drop()
 		if s.as.pagemap < 0 {

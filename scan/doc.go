@@ -11,7 +11,8 @@
 // looked up in the map after that, where the Memory's target is a remora.Mapper;
 // otherwise every granule (a page) is tried. On a live target the map may change in
 // between: then memory that was mapped during the read can count as part of a hole,
-// but nothing is taken for readable that was not.
+// but nothing is taken for readable that was not. The same holds of what is not in memory,
+// with remora.Resident, where the target is a remora.Presence.
 //
 // # Errors, cancellation, concurrency
 //

@@ -64,6 +64,8 @@ type reader struct {
 	where []place // of each of segs
 	buf   []byte
 	regs  []remora.Region // the map, as looked up in this round
+
+	absent remora.Range // what is not in memory, as last looked up in this round
 }
 
 // item is a run of one range in a window, and what became of it.
@@ -135,7 +137,7 @@ func (r *reader) transfer() {
 	}
 	for round := 0; len(r.segs) > 0; round++ {
 		_, _ = r.mem.ReadV(r.ctx, r.segs) // each segment has its own result
-		r.regs = nil
+		r.regs, r.absent = nil, remora.Range{}
 		segs, where := r.segs, r.where
 		r.segs, r.where = nil, nil
 		for i := range segs {
@@ -212,8 +214,31 @@ func (r *reader) holeEnd(a remora.Addr, cause error) remora.Addr {
 		return reg.Start - 1
 	case cause == remora.ErrProtected, cause == remora.ErrBeyondEOF, cause == remora.ErrDevice:
 		return reg.Last() // these hold for the rest of a mapping
+	case cause == remora.ErrNotPresent:
+		return r.absentEnd(a, reg.Last())
 	}
 	return r.pageEnd(a)
+}
+
+// absentEnd gives the last address before the next one up to last that is in memory, where
+// that is told.
+func (r *reader) absentEnd(a, last remora.Addr) remora.Addr {
+	p, ok := remora.As[remora.Presence](r.mem)
+	if !ok {
+		return r.pageEnd(a)
+	}
+	if a <= r.absent.Last() && a >= r.absent.Start && r.absent.Size > 0 {
+		return r.absent.Last()
+	}
+	for run, err := range p.Present(r.ctx, remora.Range{Start: a, Size: uint64(last-a) + 1}) {
+		if err != nil || run.Start <= a {
+			return r.pageEnd(a)
+		}
+		last = run.Start - 1
+		break
+	}
+	r.absent = remora.Range{Start: a, Size: uint64(last-a) + 1}
+	return last
 }
 
 // pageEnd is the last address of the granule that holds a.

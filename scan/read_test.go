@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"testing"
 
@@ -261,5 +262,59 @@ func TestReadOfNothing(t *testing.T) {
 	s := memtest.NewSparse(nil)
 	for p, err := range Read(context.Background(), s.Memory(), []remora.Range{{Start: 5}, {Start: remora.MaxAddr}}) {
 		t.Errorf("got %+v, %v", p, err)
+	}
+}
+
+// present is a space that tells what of it is in memory.
+type present struct {
+	*counting
+	runs []remora.Range
+}
+
+func (p *present) Present(_ context.Context, r remora.Range) iter.Seq2[remora.Range, error] {
+	return func(yield func(remora.Range, error) bool) {
+		for _, run := range p.runs {
+			if run.Start >= r.Start && run.Last() <= r.Last() && !yield(run, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestReadLeapsOverWhatIsNotInMemory(t *testing.T) {
+	const far = 1 << 40
+	c := &counting{Sparse: memtest.NewSparse(nil)}
+	p := &present{counting: c, runs: []remora.Range{{Start: page, Size: page}, {Start: far, Size: page}}}
+	absent := remora.Range{Start: 2 * page, Size: far - 2*page}
+	for _, r := range append(p.runs, absent) {
+		o := memtest.MapOptions{Perm: remora.PermRead}
+		if r == absent {
+			o.Fault = remora.ErrNotPresent
+		}
+		if err := c.Map(r, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []Piece
+	for piece, err := range Read(t.Context(), remora.New(p), []remora.Range{{Start: page, Size: far}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		piece.Data = nil
+		got = append(got, piece)
+	}
+	var good, holes uint64
+	for _, piece := range got {
+		if piece.Err == nil {
+			good += piece.Size
+		} else if holes += piece.Size; piece.Err != remora.ErrNotPresent {
+			t.Errorf("at %v: %v", piece.Addr, piece.Err)
+		}
+	}
+	if good != 2*page || holes != absent.Size {
+		t.Errorf("read %d bytes and %d in holes", good, holes)
+	}
+	if c.segs > 1000 {
+		t.Errorf("took %d segments", c.segs)
 	}
 }

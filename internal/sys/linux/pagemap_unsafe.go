@@ -47,3 +47,21 @@ func ScanPages(fd int, start, end, anyOf, report uint64, regions []PageRegion) (
 	}
 	return int(r), arg.walkEnd, 0
 }
+
+// SpaceUsed asks a /proc/PID/pagemap descriptor whether the address space has a user still:
+// OK if so, ESRCH if not. The kernel looks for one before anything else, and takes no lock
+// (pagemap_read in fs/proc/task_mmu.c). What is asked for is a single byte, which is no entry: EINVAL,
+// or nothing at all where there is no user.
+func SpaceUsed(fd int) Errno {
+	var b [1]byte
+	n, errno := offsetCall(unix.SYS_PREAD64, fd, b[:], 0)
+	switch {
+	case errno == EINVAL:
+		return OK
+	case errno == 0 && n == 0:
+		return ESRCH
+	case errno == 0: // the kernel has come to give parts of entries
+		return ENOTSUP
+	}
+	return errno
+}
