@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/remora-go/remora"
@@ -36,25 +37,32 @@ type live struct {
 	*site
 	process *specimen.Specimen
 	page    uint64
-	private remora.Range // of liveBytes, every page touched
+	private remora.Range // every page touched
 
 	programs map[string]*measure.Program // the sides, by name
 }
 
 const liveBytes = 256 << 20
 
+// liveRows are about some of the memory of a process.
 func liveRows(s *site) ([]measure.Row, error) {
-	l := &live{site: s, page: uint64(os.Getpagesize()), programs: map[string]*measure.Program{}}
-	if err := l.layOut(); err != nil {
+	l := &live{site: s}
+	return l.rows(l.readRows, l.bulkRows, l.scatterRows, l.writeRows, l.sharedRows, l.interfaceRows, l.startRows, l.growthRows)
+}
+
+// wholeRows are about all of it.
+func wholeRows(s *site) ([]measure.Row, error) {
+	l := &live{site: s}
+	return l.rows(l.spaceRows, l.commandRows, l.sparseRows)
+}
+
+// rows lays out a process and starts who reads it, and gives the rows.
+func (l *live) rows(parts ...func() ([]measure.Row, error)) (rows []measure.Row, err error) {
+	l.page, l.programs = uint64(os.Getpagesize()), map[string]*measure.Program{}
+	if err := errors.Join(l.layOut(liveBytes), l.startSides()); err != nil {
 		return nil, err
 	}
-	if err := l.startSides(); err != nil {
-		return nil, err
-	}
-	var rows []measure.Row
-	for _, more := range []func() ([]measure.Row, error){
-		l.readRows, l.bulkRows, l.scatterRows, l.writeRows, l.sharedRows, l.interfaceRows, l.spaceRows, l.sparseRows, l.startRows, l.growthRows,
-	} {
+	for _, more := range parts {
 		r, err := more()
 		if err != nil {
 			return nil, err
@@ -64,12 +72,13 @@ func liveRows(s *site) ([]measure.Row, error) {
 	return rows, nil
 }
 
-func (l *live) layOut() (err error) {
+// layOut starts the process, with so many bytes of ordinary memory.
+func (l *live) layOut(bytes int) (err error) {
 	if l.process, err = specimen.Start(context.Background(), nil); err != nil {
 		return err
 	}
 	l.later(l.process.Close)
-	l.private, err = l.mapped(specimen.Touched, liveBytes)
+	l.private, err = l.mapped(specimen.Touched, bytes)
 	return err
 }
 

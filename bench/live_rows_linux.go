@@ -16,8 +16,8 @@ const (
 	gib = 1 << 30
 )
 
-// sized gives a number of bytes in words.
-func sized(n int) string {
+// inWords gives a number of bytes in words.
+func inWords(n int) string {
 	for _, u := range []struct {
 		size int
 		name string
@@ -52,7 +52,7 @@ func (l *live) readRows() ([]measure.Row, error) {
 			names = append(names, byDelve, byGDB)
 		}
 		rows = append(rows, measure.Row{
-			Name: "read " + sized(size), Work: "one range is read into memory that was used before", Bytes: int64(size),
+			Name: "read " + inWords(size), Work: "one range is read into memory that was used before", Bytes: int64(size),
 			Sides: append(l.sides("read", at(l.private, size), names...), l.limit(size)),
 			Goals: []measure.Goal{rawGoal(size, byVM, byMem, byPages)},
 			Guard: size <= 16*mib && size != 64, Why: why,
@@ -69,7 +69,7 @@ func (l *live) bulkRows() ([]measure.Row, error) {
 		two[0].Name, two[0].How = byVMTwo, "process_vm_readv(2) of one half in each thread"
 		sides := append(l.sides("read", at(l.private, size), byTwo, byVM), two[0], l.limit(size))
 		rows = append(rows, measure.Row{
-			Name: "read " + sized(size) + ", two threads", Work: "one range is read by two threads into memory that was used before", Bytes: int64(size),
+			Name: "read " + inWords(size) + ", two threads", Work: "one range is read by two threads into memory that was used before", Bytes: int64(size),
 			Sides: sides, Wide: true, Why: whyBulk,
 			Goals: []measure.Goal{{By: []string{byVM}, Ratio: 1 / 1.35}},
 		})
@@ -89,7 +89,7 @@ func (l *live) writeRows() ([]measure.Row, error) {
 			why = "Before a write Remora asks whether the process is the one that was opened, and after it again: two more calls."
 		}
 		rows = append(rows, measure.Row{
-			Name: "write " + sized(size), Work: "one range is written; what is there is read back by another way", Bytes: int64(size),
+			Name: "write " + inWords(size), Work: "one range is written; what is there is read back by another way", Bytes: int64(size),
 			Sides: append(l.sides("write", at(area, size), byRemora, byVMWrite, byMem, byXSys, byDelve, byGDB), l.limit(size)),
 			Goals: []measure.Goal{rawGoal(size, byVMWrite, byMem)},
 			Why:   why,

@@ -38,7 +38,7 @@ func (l *live) spaceRows() ([]measure.Row, error) {
 		return nil, err
 	}
 	args := at(area, int(area.Size))
-	rows := []measure.Row{{
+	return []measure.Row{{
 		Name: "all of a process of 1 GiB", Work: "all that is mapped is read, in address order", Bytes: gib, Why: whyBulk,
 		Sides: append(l.sides("space", args, byRemora, byVM, byMem, byPages, byXSys, byDelve, byGDB), l.limit(256*mib)),
 		Goals: []measure.Goal{rawGoal(gib, byVM, byMem, byPages)},
@@ -46,9 +46,7 @@ func (l *live) spaceRows() ([]measure.Row, error) {
 		Name: "all of a process of 1 GiB, two threads", Work: "all that is mapped is read, in address order", Bytes: gib, Why: whyBulk,
 		Sides: l.sides("space", args, byTwo, byVM), Wide: true,
 		Goals: []measure.Goal{{By: []string{byVM}, Ratio: 1 / 1.35}},
-	}}
-	commands, err := l.commandRows()
-	return append(rows, commands...), err
+	}}, nil
 }
 
 // commandRows are whole commands, from their start to their end: they write memory to a file.
@@ -74,7 +72,7 @@ func (l *live) commandRows() ([]measure.Row, error) {
 			return measure.Side{Name: name, How: how, By: c}
 		}
 		rows = append(rows, measure.Row{
-			Name: sized(size) + " into a file, by commands", Work: "a command attaches, writes a range to a file, and ends", Bytes: int64(size), Wide: true,
+			Name: inWords(size) + " into a file, by commands", Work: "a command attaches, writes a range to a file, and ends", Bytes: int64(size), Wide: true,
 			Sides: []measure.Side{
 				side(byRemora, "", remora, "read", fmt.Sprint(l.process.Pid()), fmt.Sprintf("%#x+%d", start, size), "--raw", "-o", file),
 				side("dd", "", "dd", fmt.Sprintf("if=/proc/%d/mem", l.process.Pid()), "of="+file, "bs=1M", "iflag=skip_bytes,count_bytes", fmt.Sprint("skip=", start), fmt.Sprint("count=", size)),
@@ -124,7 +122,7 @@ func (l *live) sparseRows() ([]measure.Row, error) {
 		}
 		for threads := 1; threads <= 2; threads++ {
 			r := measure.Row{
-				Name: "64 MiB resident of " + sized(size), Work: "all that is resident is read: 1,024 runs of 16 pages", Bytes: 64 * mib,
+				Name: "64 MiB resident of " + inWords(size), Work: "all that is resident is read: 1,024 runs of 16 pages", Bytes: 64 * mib,
 				Sides:  l.sides("sparse", at(area, size), byRemora, byVM, byMem),
 				Goals:  []measure.Goal{rawGoal(64*mib, byVM, byMem)},
 				Series: "bytes reserved, never touched", X: float64(size), Flat: true,
@@ -149,11 +147,11 @@ func (l *live) growthRows() ([]measure.Row, error) {
 		args := at(l.private, size)
 		rows = append(rows,
 			measure.Row{
-				Name: "growth: " + sized(size), Work: "one range is read into memory that was used before", Bytes: int64(size),
+				Name: "growth: " + inWords(size), Work: "one range is read into memory that was used before", Bytes: int64(size),
 				Sides: l.sides("read", args, byRemora, byVM), Series: "bytes", X: float64(size), Goals: []measure.Goal{rawGoal(size, byVM)}, Why: whyBulk,
 			},
 			measure.Row{
-				Name: "growth: " + sized(size) + ", two threads", Work: "one range is read by two threads", Bytes: int64(size), Wide: true,
+				Name: "growth: " + inWords(size) + ", two threads", Work: "one range is read by two threads", Bytes: int64(size), Wide: true,
 				Sides: l.sides("read", args, byTwo, byVM), Series: "bytes, two threads", X: float64(size), Why: whyBulk,
 				Goals: []measure.Goal{{By: []string{byVM}, Ratio: 1 / 1.35}},
 			})

@@ -76,6 +76,7 @@ type group struct {
 func groups() []group {
 	return []group{
 		{name: "live process", open: liveRows},
+		{name: "whole process", open: wholeRows},
 		{name: "kernel image", open: imageRows},
 		{name: "guest of QEMU", open: guestRows},
 		{name: "gdb stub", open: stubRows},

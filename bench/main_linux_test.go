@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,13 @@ import (
 
 func TestMain(m *testing.M) {
 	specimen.Main()
+	if len(os.Args) > 2 && os.Args[1] == "-play" { // a player is this program, too
+		if err := serve(os.Args[2], ""); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -33,8 +33,8 @@ func (p *player) live() map[string]Verb {
 	}
 }
 
-// one is work that moves one range.
-func one(t remora.Target, v []uint64, ctx context.Context, op remora.Op) *Work {
+// moves is work that moves one range.
+func moves(t remora.Target, v []uint64, ctx context.Context, op remora.Op) *Work {
 	m, segs := t.Memory(), []remora.Seg{{Addr: remora.Addr(v[0]), Buf: used(v[1])}}
 	return &Work{
 		Do:     func() error { _, err := m.Transfer(ctx, op, segs); return err },
@@ -48,7 +48,7 @@ func (p *player) force(args []string) (*Work, error) {
 	if err != nil {
 		return nil, err
 	}
-	return one(t, v, context.Background(), remora.Force), nil
+	return moves(t, v, context.Background(), remora.Force), nil
 }
 
 func (p *player) ends(args []string) (*Work, error) {
@@ -57,7 +57,7 @@ func (p *player) ends(args []string) (*Work, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // that it could end is what matters
-	w := one(t, v, ctx, remora.Read)
+	w := moves(t, v, ctx, remora.Read)
 	w.Close = func() error { cancel(); return t.Close() }
 	return w, nil
 }
