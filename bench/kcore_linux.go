@@ -77,7 +77,7 @@ func takeResults(r io.Reader) (all []*measure.Result, err error) {
 		case err == io.EOF:
 			return all, nil
 		case err != nil:
-			return nil, err
+			return all, err
 		}
 		all = append(all, res)
 	}
