@@ -15,6 +15,7 @@ func guarded(time, cpu, spread float64) *measure.Result {
 	}
 	return &measure.Result{Group: "g", Name: "r", Sides: []measure.SideResult{
 		{Name: "Remora"},
+		{Name: "Remora, another way", Ratio: wide(1, 0), ByCPU: wide(1, 0)},
 		{Name: "rough", Ratio: wide(5*time, 0.5), ByCPU: wide(5*cpu, 0.5)},
 		{Name: "fine", Ratio: wide(1.2*time, spread), ByCPU: wide(1.2*cpu, 0.01)},
 		{Name: "limit", Other: true, Ratio: wide(3, 0), ByCPU: wide(3, 0)},
