@@ -109,7 +109,7 @@ func (l *live) sharedRows() ([]measure.Row, error) {
 	}
 	row := func(name string, size int, ratio float64, first measure.Side, why string) measure.Row {
 		r := measure.Row{
-			Name: name, Work: "one range of a memfd is read into memory that was used before", Bytes: int64(size), Why: why,
+			Name: name, Work: "one range of a memfd is read into memory that was used before", Bytes: int64(size), Why: why, Guard: true,
 			Sides: append([]measure.Side{first}, append(l.sides("read", at(area, size), byVM, byMem), l.limit(size))...),
 		}
 		if ratio > 0 {

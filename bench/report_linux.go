@@ -27,8 +27,12 @@ func (b *bench) report(groups []group, dir string) error {
 	if dir == "" {
 		return b.whether()
 	}
+	command := "make peers"
+	if b.only != "" {
+		command = fmt.Sprintf("bench -only %q", b.only)
+	}
 	f := &report.File{
-		Date: began.UTC().Format(time.DateOnly), Took: time.Since(began).Round(time.Second).String(), Command: "make peers",
+		Date: began.UTC().Format(time.DateOnly), Took: time.Since(began).Round(time.Second).String(), Command: command,
 		Rounds: b.Rounds, Each: b.Each, Machine: machine(), Versions: versions(), Rows: b.rows, Values: b.values,
 	}
 	for _, x := range b.failed {

@@ -4,13 +4,15 @@ package report
 
 import (
 	"fmt"
+	"math"
+	"strings"
 
 	"github.com/remora-go/remora/bench/internal/measure"
 )
 
 // floor is by how much a ratio may rise before it is looked at: two runs of the same build
 // differ by about half of it.
-const floor = 0.07
+const floor = 0.05
 
 // unsteady is what a ratio may spread at most to tell anything.
 const unsteady = 0.15
@@ -21,7 +23,8 @@ type Fall struct {
 	Of               string // "time" or "CPU time"
 	Was, Is          measure.Spread
 	Rise             float64 // of the ratio; 0.1: Remora needs a tenth more, by that side
-	Allowed          float64 // by the spreads of both
+	Noise            float64 // of the rise, by the spreads of both
+	Allowed          float64
 }
 
 // Suspect tells whether the row is to be measured again.
@@ -31,7 +34,7 @@ func (f *Fall) Suspect() bool { return f.Steady() && f.Rise > floor }
 func (f *Fall) Fallen() bool { return f.Steady() && f.Rise > f.Allowed }
 
 // Steady tells whether the comparison tells anything.
-func (f *Fall) Steady() bool { return f.noise() <= unsteady }
+func (f *Fall) Steady() bool { return f.Noise <= unsteady }
 
 // String tells it in a line.
 func (f *Fall) String() string {
@@ -42,13 +45,13 @@ func (f *Fall) String() string {
 	return fmt.Sprintf("%s: %+.1f %%, allowed are %.1f %%", text, 100*f.Rise, 100*f.Allowed)
 }
 
-// Steadiest gives the sides that a row is held against: of those that do the same work, the
+// Steadiest gives the sides that a row is held against: of those others that do the same work, the
 // one by which the ratio of times is the steadiest, and the one by which that of CPU times is.
 func Steadiest(was *measure.Result) (time, cpu string) {
 	var best, busy *measure.SideResult
 	for i := 1; i < len(was.Sides); i++ {
 		s := &was.Sides[i]
-		if s.Other {
+		if s.Other || strings.HasPrefix(s.Name, "Remora") { // the latter would fall with it
 			continue
 		}
 		if best == nil || spread(s.Ratio) < spread(best.Ratio) {
@@ -82,20 +85,20 @@ func Compare(was, is *measure.Result) ([]Fall, error) {
 			return nil, fmt.Errorf("%s: %s: no other side does the same work in both", was.Group, was.Name)
 		}
 		f.Side = c.side
-		all = append(all, f.of(c.of, c.ratio(old), c.ratio(now)))
+		f.Of, f.Was, f.Is = c.of, c.ratio(old), c.ratio(now)
+		f.Rise = f.Is.Median/f.Was.Median - 1
+		f.Noise = 3 * math.Hypot(doubt(f.Was, was.Rounds), doubt(f.Is, is.Rounds))
+		f.Allowed = max(floor, f.Noise)
+		all = append(all, f)
 	}
 	return all, nil
 }
 
-// of gives the comparison of two spreads of one ratio.
-func (f Fall) of(what string, was, is measure.Spread) Fall {
-	f.Of, f.Was, f.Is, f.Rise = what, was, is, is.Median/was.Median-1
-	f.Allowed = max(floor, f.noise())
-	return f
+// doubt gives the standard error of the median of so many rounds, by the median.
+func doubt(s measure.Spread, rounds int) float64 {
+	const ofQuartiles, ofMedian = 0.6745, 1.2533 // of a normal distribution
+	return ofMedian / ofQuartiles * spread(s) / math.Sqrt(float64(max(rounds, 1)))
 }
-
-// noise is how far both ratios spread, by their middles.
-func (f Fall) noise() float64 { return spread(f.Was) + spread(f.Is) }
 
 // spread gives half the way between the quartiles, by the middle.
 func spread(s measure.Spread) float64 { return (s.High - s.Low) / 2 / s.Median }
