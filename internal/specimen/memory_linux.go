@@ -3,10 +3,12 @@
 package specimen
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/internal/sys/linux"
@@ -194,7 +196,14 @@ func (m *memory) pageOut(a, size uint64) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer linux.Place(0)
-	for try := range 3 * mostCPUs { // a page that is being written is passed over
+	rounds := 3
+	if swaps() {
+		rounds = 300
+	}
+	for try := range rounds * mostCPUs {
+		if try > 0 && try%mostCPUs == 0 {
+			time.Sleep(5 * time.Millisecond) // a page that is being written is passed over
+		}
 		if linux.Place(0, try%mostCPUs) != nil {
 			continue // there is none of that number for us
 		}
@@ -206,6 +215,12 @@ func (m *memory) pageOut(a, size uint64) error {
 		}
 	}
 	return fail("page out", linux.ENOTSUP)
+}
+
+// swaps says whether there is swap space at all.
+func swaps() bool {
+	text, err := os.ReadFile("/proc/swaps")
+	return err == nil && bytes.Count(text, []byte("\n")) > 1
 }
 
 // pagedOut says whether all pages are in swap space.
