@@ -34,8 +34,9 @@ func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (
 	return p.transfer(ctx, p.as, op, segs)
 }
 
-// small is the largest single read for which the short way is taken.
-const small = 16 << 10
+// small is the largest single read for which the short way is taken. One that meets a fault is
+// made again the long way, which costs at most as much once more.
+const small = 1 << 20
 
 // short is the short way for one small read. It gives false, with nothing that
 // matters changed, where that is closed, or when the read was not complete: the long
