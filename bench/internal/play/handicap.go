@@ -65,8 +65,12 @@ func (h Handicap) slow(do func() error) func() error {
 			return err
 		}
 	}
-	least := time.Hour
+	const tries = 8
+	least, times := time.Hour, 0
 	return func() error {
+		if times++; times > tries && least < bulk {
+			return do() // the clock alone would be a handicap
+		}
 		began := time.Now()
 		err := do()
 		if least = min(least, time.Since(began)); least >= bulk {
