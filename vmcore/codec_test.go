@@ -7,6 +7,7 @@ import (
 	"compress/zlib"
 	"errors"
 	"fmt"
+	"hash/adler32"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -196,5 +197,25 @@ func BenchmarkInflate(b *testing.B) {
 			b.Fatal(err)
 		}
 		i++
+	}
+}
+
+// TestAdler holds the checksum against the standard library's, at the largest bytes too.
+func TestAdler(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	full := bytes.Repeat([]byte{0xff}, 1<<16)
+	noise := make([]byte, 1<<16)
+	for i := range noise {
+		noise[i] = byte(random.Uint32())
+	}
+	for _, all := range [][]byte{full, noise} {
+		for size := range 600 {
+			if got, want := adler(all[size:2*size]), adler32.Checksum(all[size:2*size]); got != want {
+				t.Fatalf("of %d bytes: %#x, want %#x", size, got, want)
+			}
+		}
+		if got, want := adler(all), adler32.Checksum(all); got != want {
+			t.Errorf("of %d bytes: %#x, want %#x", len(all), got, want)
+		}
 	}
 }

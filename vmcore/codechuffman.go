@@ -132,17 +132,22 @@ func (f *inflater) longCodes(table []uint32, entry func(uint16) uint32, code uin
 	return true
 }
 
-// Room that the fast loop needs: a longest match and what it writes beyond, and two
-// refills.
+// Room that the fast loop needs: two literals, which come before what is held against the
+// length of the page, and three refills. Behind the page it may write a longest match, and
+// what is copied beyond.
 const (
-	fastOut = 258 + 16
-	fastIn  = 16
+	fastOut   = 2
+	fastIn    = 24
+	fastSlack = 258 + 16
 )
+
+// roomy says whether there is that room.
+func (f *inflater) roomy() bool { return len(f.src)-f.pos >= fastIn && f.want-f.out >= fastOut }
 
 // block makes what a block of Huffman codes gives.
 func (f *inflater) block(lit *[litSize]uint32, dist *[distSize]uint32) error {
 	for {
-		if len(f.src)-f.pos >= fastIn && len(f.dst)-f.out >= fastOut {
+		if f.roomy() {
 			if end, err := f.fast(lit, dist); end || err != nil {
 				return err
 			}
@@ -154,99 +159,115 @@ func (f *inflater) block(lit *[litSize]uint32, dist *[distSize]uint32) error {
 }
 
 // fast makes symbols while there is room, without a look at the ends of input and output.
+// The next symbol is looked up before a match is copied: neither waits for the other.
 func (f *inflater) fast(lit *[litSize]uint32, dist *[distSize]uint32) (end bool, err error) {
 	src, dst := f.src, f.dst
 	pos, b, have, out := f.pos, f.bits, f.have, f.out
-	lastIn, lastOut := len(src)-fastIn, len(dst)-fastOut
+	lastIn, lastOut := len(src)-fastIn, f.want-fastOut
+	b, pos, have = fill(src, b, pos, have)
+	e := lit[b&(1<<litBits-1)]
 	for pos <= lastIn && out <= lastOut {
-		b |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
-		pos += int((63 - have) >> 3)
-		have |= 56
-		e := lit[b&(1<<litBits-1)]
+		// Three literals leave enough for the code of a length.
 		if e&entryLiteral != 0 {
-			b >>= e & 63
-			have -= uint(e & 0xff)
+			b, have = b>>(e&63), have-uint(e&0xff)
 			dst[out] = byte(e >> 16)
 			out++
 			e = lit[b&(1<<litBits-1)]
 			if e&entryLiteral != 0 {
-				b >>= e & 63
-				have -= uint(e & 0xff)
+				b, have = b>>(e&63), have-uint(e&0xff)
 				dst[out] = byte(e >> 16)
 				out++
 				e = lit[b&(1<<litBits-1)]
+				if e&entryLiteral != 0 {
+					b, have = b>>(e&63), have-uint(e&0xff)
+					dst[out] = byte(e >> 16)
+					out++
+					b, pos, have = fill(src, b, pos, have)
+					e = lit[b&(1<<litBits-1)]
+					continue
+				}
 			}
 		}
 		if e&entryOther != 0 {
 			if e&(entryEnd|entryBad) == 0 {
-				b >>= e & 63
-				have -= uint(e & 0xff)
+				b, have = b>>(e&63), have-uint(e&0xff)
 				e = lit[(uint64(e>>16)+b&(1<<(e>>8&15)-1))&(litSize-1)]
 			}
 			if e&entryOther != 0 {
 				if e&entryBad != 0 {
 					return false, errInflateBlock
 				}
-				b >>= e & 63
-				have -= uint(e & 0xff)
+				b, have = b>>(e&63), have-uint(e&0xff)
 				end = true
 				break
 			}
-		}
-		b >>= e & 63
-		have -= uint(e & 0xff)
-		if e&entryLiteral != 0 {
-			dst[out] = byte(e >> 16)
-			out++
-			continue
+			if e&entryLiteral != 0 {
+				b, have = b>>(e&63), have-uint(e&0xff)
+				dst[out] = byte(e >> 16)
+				out++
+				b, pos, have = fill(src, b, pos, have)
+				e = lit[b&(1<<litBits-1)]
+				continue
+			}
 		}
 		extra := e >> 8 & 31
-		n := int(e>>16) + int(b&(1<<extra-1))
-		b >>= extra
-		have -= uint(extra)
+		n := int(e>>16) + int(b>>(e&63)&(1<<extra-1))
+		both := uint(e&0xff) + uint(extra)
+		b, have = b>>(both&63), have-both
 
-		b |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
-		pos += int((63 - have) >> 3)
-		have |= 56
+		if have < maxCodeLen+13 {
+			b, pos, have = fill(src, b, pos, have)
+		}
 		d := dist[b&(1<<distBits-1)]
 		if d&entryOther != 0 {
 			if d&entryBad == 0 {
-				b >>= d & 63
-				have -= uint(d & 0xff)
+				b, have = b>>(d&63), have-uint(d&0xff)
 				d = dist[(uint64(d>>16)+b&(1<<(d>>8&15)-1))&(distSize-1)]
 			}
 			if d&entryOther != 0 {
 				return false, errInflateBlock
 			}
 		}
-		b >>= d & 63
-		have -= uint(d & 0xff)
 		extra = d >> 8 & 31
-		back := int(d>>16) + int(b&(1<<extra-1))
-		b >>= extra
-		have -= uint(extra)
+		back := int(d>>16) + int(b>>(d&63)&(1<<extra-1))
+		both = uint(d&0xff) + uint(extra)
+		b, have = b>>(both&63), have-both
 		if back > out {
 			return false, errInflateDistance
 		}
+		b, pos, have = fill(src, b, pos, have)
+		e = lit[b&(1<<litBits-1)]
 		from, stop := out-back, out+n
-		if back >= 8 {
-			for {
-				binary.LittleEndian.PutUint64(dst[out:], binary.LittleEndian.Uint64(dst[from:]))
-				out, from = out+8, from+8
-				if out >= stop {
-					break
-				}
-			}
-		} else {
+		if back < 8 {
 			for ; out < stop; out, from = out+1, from+1 {
 				dst[out] = dst[from]
 			}
+			continue
+		}
+		// Most matches are that short.
+		setWord(dst, out, word(dst, from))
+		setWord(dst, out+8, word(dst, from+8))
+		for out, from = out+16, from+16; out < stop; out, from = out+8, from+8 {
+			setWord(dst, out, word(dst, from))
 		}
 		out = stop
 	}
 	f.pos, f.bits, f.have, f.out = pos, b, have, out
+	if out > f.want {
+		return false, errInflatedLong
+	}
 	return end, nil
 }
+
+// fill gets 56 bits or more: 8 bytes at pos are there.
+func fill(src []byte, b uint64, pos int, have uint) (uint64, int, uint) {
+	return b | word(src, pos)<<(have&63), pos + int((63-have)>>3), have | 56
+}
+
+// word gives the 8 bytes at i, by the form that takes the fewest checks.
+func word(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i : i+8 : i+8]) }
+
+func setWord(b []byte, i int, v uint64) { binary.LittleEndian.PutUint64(b[i:i+8:i+8], v) }
 
 // slow makes symbols near the ends of input and output, and returns when there is room for
 // fast again.
@@ -259,7 +280,7 @@ func (f *inflater) slow(lit *[litSize]uint32, dist *[distSize]uint32) (end bool,
 		case e&entryBad != 0 && e&entryOther != 0:
 			return false, errInflateBlock
 		case e&entryLiteral != 0:
-			if f.out == len(f.dst) {
+			if f.out == f.want {
 				return false, errInflatedLong
 			}
 			f.dst[f.out] = byte(e >> 16)
@@ -285,13 +306,13 @@ func (f *inflater) slow(lit *[litSize]uint32, dist *[distSize]uint32) (end bool,
 			return false, errInflateShort
 		case back > f.out:
 			return false, errInflateDistance
-		case n > len(f.dst)-f.out:
+		case n > f.want-f.out:
 			return false, errInflatedLong
 		}
 		for stop := f.out + n; f.out < stop; f.out++ {
 			f.dst[f.out] = f.dst[f.out-back]
 		}
-		if len(f.src)-f.pos >= fastIn && len(f.dst)-f.out >= fastOut {
+		if f.roomy() {
 			return false, nil
 		}
 	}

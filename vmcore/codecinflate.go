@@ -5,7 +5,6 @@ package vmcore
 import (
 	"encoding/binary"
 	"errors"
-	"hash/adler32"
 )
 
 // inflater inflates zlib streams (RFC 1950, 1951) whose length is known: pages. Being
@@ -23,8 +22,9 @@ type inflater struct {
 	bits uint64 // from the lowest on; what lies above have is not wrong
 	have uint   // how many of bits count
 
-	dst []byte
-	out int // bytes made
+	dst  []byte // kept, with room behind the page
+	want int    // bytes of the page
+	out  int    // bytes made
 
 	lit    [litSize]uint32 // of the block
 	dist   [distSize]uint32
@@ -77,14 +77,17 @@ func (f *inflater) zlib(dst, src []byte) error {
 	if src[0]&0xf != 8 || src[0]>>4 > 7 || src[1]&0x20 != 0 || binary.BigEndian.Uint16(src)%31 != 0 {
 		return errInflateHeader
 	}
-	f.src, f.dst, f.out, f.pos, f.bits, f.have, f.isLast = src, dst, 0, 2, 0, 0, false
+	f.src, f.want, f.out, f.pos, f.bits, f.have, f.isLast = src, len(dst), 0, 2, 0, 0, false
+	if len(f.dst) < len(dst)+fastSlack {
+		f.dst = make([]byte, len(dst)+fastSlack)
+	}
 	if !f.ready {
 		setLitEntries(&f.litEntries)
 		setDistEntries(&f.distEntries)
 		f.ready = true
 	}
 	err := f.blocks()
-	f.src, f.dst = nil, nil
+	f.src = nil
 	if err != nil {
 		return err
 	}
@@ -95,9 +98,10 @@ func (f *inflater) zlib(dst, src []byte) error {
 	if at+4 > len(src) {
 		return errInflateShort
 	}
-	if binary.BigEndian.Uint32(src[at:]) != adler32.Checksum(dst) {
+	if binary.BigEndian.Uint32(src[at:]) != adler(f.dst[:f.want]) {
 		return errInflateSum
 	}
+	copy(dst, f.dst)
 	return nil
 }
 
@@ -168,7 +172,7 @@ func (f *inflater) stored() error {
 	switch {
 	case n > len(f.src)-f.pos:
 		return errInflateShort
-	case n > len(f.dst)-f.out:
+	case n > f.want-f.out:
 		return errInflatedLong
 	}
 	f.out += copy(f.dst[f.out:], f.src[f.pos:f.pos+n])
