@@ -175,3 +175,23 @@ func (d *digest) add(p []byte) {
 }
 
 func (d *digest) String() string { return fmt.Sprintf("%08x/%d", d.sum, d.size) }
+
+// parse reads numbers as they are written in Go.
+func parse(args []string) ([]uint64, error) {
+	var values []uint64
+	var errs []error
+	for _, a := range args {
+		v, err := strconv.ParseUint(a, 0, 64)
+		values, errs = append(values, v), append(errs, err)
+	}
+	return values, errors.Join(errs...)
+}
+
+// used gives memory that has been used before.
+func used(size uint64) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = 1
+	}
+	return b
+}

@@ -4,9 +4,7 @@ package play
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/target"
@@ -42,26 +40,6 @@ func (p *player) open(args []string, numbers int) (remora.Target, []uint64, erro
 	}
 	t, err := target.Open(context.Background(), args[0], &p.options)
 	return t, values, err
-}
-
-// parse reads numbers as they are written in Go.
-func parse(args []string) ([]uint64, error) {
-	var values []uint64
-	var errs []error
-	for _, a := range args {
-		v, err := strconv.ParseUint(a, 0, 64)
-		values, errs = append(values, v), append(errs, err)
-	}
-	return values, errors.Join(errs...)
-}
-
-// used gives memory that has been used before.
-func used(size uint64) []byte {
-	b := make([]byte, size)
-	for i := range b {
-		b[i] = 1
-	}
-	return b
 }
 
 func (p *player) read(args []string) (*Work, error) {
