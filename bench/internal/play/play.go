@@ -186,3 +186,12 @@ func parse(args []string) ([]uint64, error) {
 	}
 	return values, errors.Join(errs...)
 }
+
+// used gives memory that has been used before.
+func used(size uint64) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = 1
+	}
+	return b
+}

@@ -42,15 +42,6 @@ func (p *player) open(args []string, numbers int) (remora.Target, []uint64, erro
 	return t, values, err
 }
 
-// used gives memory that has been used before.
-func used(size uint64) []byte {
-	b := make([]byte, size)
-	for i := range b {
-		b[i] = 1
-	}
-	return b
-}
-
 func (p *player) read(args []string) (*Work, error) {
 	t, v, err := p.open(args, 2)
 	if err != nil {
