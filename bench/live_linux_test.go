@@ -103,4 +103,3 @@ func TestInWords(t *testing.T) {
 		}
 	}
 }
-
