@@ -60,9 +60,33 @@ func (r *recipe) makeCrash(ctx context.Context, dir string) error {
 	again := *r
 	again.machine.Options += " remora.capture=" + capture
 	files := []carried{{"crash/vmlinuz", modeFile, vmlinuz}, {"crash/initrd", modeFile, initrd}}
-	g, err := again.run(ctx, dir, "crash", files, []disk{{"vmcore", core}})
+	size, err := r.crash(ctx, dir, func() (*guest, error) {
+		return again.run(ctx, dir, "crash", files, []disk{{"vmcore", core}})
+	})
 	if err != nil {
 		return err
+	}
+	if err := trimTar(dir + "/truth.tar"); err != nil {
+		return err
+	}
+	return errors.Join(os.Truncate(core, size), os.Remove(dir+"/initrd"))
+}
+
+// crash has a guest boot and crash, and gives the size of the vmcore.
+func (r *recipe) crash(ctx context.Context, dir string, boot func() (*guest, error)) (size int64, err error) {
+	for range bootTries {
+		if size, err = r.crashOnce(ctx, dir, boot); err == nil || ctx.Err() != nil {
+			break
+		}
+		r.log("vmlab: %s: a crash failed: %v", r.machine, err)
+	}
+	return size, err
+}
+
+func (r *recipe) crashOnce(ctx context.Context, dir string, boot func() (*guest, error)) (int64, error) {
+	g, err := boot()
+	if err != nil {
+		return 0, err
 	}
 	defer os.RemoveAll(g.dir)
 	defer g.kill()
@@ -71,12 +95,9 @@ func (r *recipe) makeCrash(ctx context.Context, dir string) error {
 		err = errors.New("the vmcore is empty")
 	}
 	if err != nil {
-		return fmt.Errorf("%w; the console ended so:\n%s", err, tail(dir+"/console.log"))
+		return 0, fmt.Errorf("%w; the console ended so:\n%s", err, tail(dir+"/console.log"))
 	}
-	if err := trimTar(dir + "/truth.tar"); err != nil {
-		return err
-	}
-	return errors.Join(os.Truncate(core, size), os.Remove(dir+"/initrd"))
+	return size, nil
 }
 
 // watchCrash waits for the crash and for the end, and gives the size of the vmcore.
