@@ -51,7 +51,7 @@ func TestLiveSides(t *testing.T) {
 	all := []string{byRemora, byUnchecked, byVM, byVMWrite, byEach, byMem, byMemEach, byPages, byXSys}
 	for kind, args := range map[string]string{
 		"read": at(l.private, 70000), "write": at(l.private, 5000), "ranges": file,
-		"space": at(area, int(area.Size)), "sparse": at(area, int(area.Size)), "start": at(l.private, 8),
+		"space": at(area, int64(area.Size)), "sparse": at(area, int64(area.Size)), "start": at(l.private, 8),
 	} {
 		r := measure.Row{Name: kind, Sides: l.sides(kind, args, all...)}
 		res, err := measure.Measure(&r, measure.Options{Rounds: 10, Each: time.Microsecond})
@@ -97,7 +97,7 @@ func TestOnPages(t *testing.T) {
 }
 
 func TestInWords(t *testing.T) {
-	for n, want := range map[int]string{8: "8 B", 4 * kib: "4 KiB", 1500: "1500 B", 256 * mib: "256 MiB", 64 * gib: "64 GiB"} {
+	for n, want := range map[int64]string{8: "8 B", 4 * kib: "4 KiB", 1500: "1500 B", 256 * mib: "256 MiB", 64 * gib: "64 GiB"} {
 		if got := inWords(n); got != want {
 			t.Errorf("%d is %q, not %q", n, got, want)
 		}

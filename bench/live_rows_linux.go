@@ -17,9 +17,9 @@ const (
 )
 
 // inWords gives a number of bytes in words.
-func inWords(n int) string {
+func inWords(n int64) string {
 	for _, u := range []struct {
-		size int
+		size int64
 		name string
 	}{{gib, "GiB"}, {mib, "MiB"}, {kib, "KiB"}} {
 		if n >= u.size && n%u.size == 0 {
@@ -30,7 +30,7 @@ func inWords(n int) string {
 }
 
 // at is what a verb is told of a range.
-func at(r remora.Range, size int) string { return fmt.Sprintf("%#x %d", uint64(r.Start), size) }
+func at(r remora.Range, size int64) string { return fmt.Sprintf("%#x %d", uint64(r.Start), size) }
 
 const (
 	whySmall = "Beside the call itself Remora asks whether the bytes came from the process that was opened, which is one more call; " +
@@ -52,8 +52,8 @@ func (l *live) readRows() ([]measure.Row, error) {
 			names = append(names, byDelve, byGDB)
 		}
 		rows = append(rows, measure.Row{
-			Name: "read " + inWords(size), Work: "one range is read into memory that was used before", Bytes: int64(size),
-			Sides: append(l.sides("read", at(l.private, size), names...), l.limit(size)),
+			Name: "read " + inWords(int64(size)), Work: "one range is read into memory that was used before", Bytes: int64(size),
+			Sides: append(l.sides("read", at(l.private, int64(size)), names...), l.limit(size)),
 			Goals: []measure.Goal{rawGoal(size, byVM, byMem, byPages)},
 			Guard: size <= 16*mib && size != 64, Why: why,
 		})
@@ -65,11 +65,11 @@ func (l *live) readRows() ([]measure.Row, error) {
 func (l *live) bulkRows() ([]measure.Row, error) {
 	var rows []measure.Row
 	for _, size := range []int{16 * mib, 256 * mib} {
-		two := l.sides("read", at(l.private, size)+" 2", byVM)
+		two := l.sides("read", at(l.private, int64(size))+" 2", byVM)
 		two[0].Name, two[0].How = byVMTwo, "process_vm_readv(2) of one half in each thread"
-		sides := append(l.sides("read", at(l.private, size), byTwo, byVM), two[0], l.limit(size))
+		sides := append(l.sides("read", at(l.private, int64(size)), byTwo, byVM), two[0], l.limit(size))
 		rows = append(rows, measure.Row{
-			Name: "read " + inWords(size) + ", two threads", Work: "one range is read by two threads into memory that was used before", Bytes: int64(size),
+			Name: "read " + inWords(int64(size)) + ", two threads", Work: "one range is read by two threads into memory that was used before", Bytes: int64(size),
 			Sides: sides, Wide: true, Why: whyBulk,
 			Goals: []measure.Goal{{By: []string{byVM}, Ratio: 1 / 1.35}},
 		})
@@ -89,8 +89,8 @@ func (l *live) writeRows() ([]measure.Row, error) {
 			why = "Before a write Remora asks whether the process is the one that was opened, and after it again: two more calls."
 		}
 		rows = append(rows, measure.Row{
-			Name: "write " + inWords(size), Work: "one range is written; what is there is read back by another way", Bytes: int64(size),
-			Sides: append(l.sides("write", at(area, size), byRemora, byVMWrite, byMem, byXSys, byDelve, byGDB), l.limit(size)),
+			Name: "write " + inWords(int64(size)), Work: "one range is written; what is there is read back by another way", Bytes: int64(size),
+			Sides: append(l.sides("write", at(area, int64(size)), byRemora, byVMWrite, byMem, byXSys, byDelve, byGDB), l.limit(size)),
 			Goals: []measure.Goal{rawGoal(size, byVMWrite, byMem)},
 			Why:   why,
 		})
@@ -105,12 +105,12 @@ func (l *live) sharedRows() ([]measure.Row, error) {
 		return nil, err
 	}
 	by := func(size int, player, how string) measure.Side {
-		return measure.Side{Name: byRemora, How: how, By: l.programs[player], Work: fmt.Sprintf("read %d %s", l.process.Pid(), at(area, size))}
+		return measure.Side{Name: byRemora, How: how, By: l.programs[player], Work: fmt.Sprintf("read %d %s", l.process.Pid(), at(area, int64(size)))}
 	}
 	row := func(name string, size int, ratio float64, first measure.Side, why string) measure.Row {
 		r := measure.Row{
 			Name: name, Work: "one range of a memfd is read into memory that was used before", Bytes: int64(size), Why: why, Guard: true,
-			Sides: append([]measure.Side{first}, append(l.sides("read", at(area, size), byVM, byMem), l.limit(size))...),
+			Sides: append([]measure.Side{first}, append(l.sides("read", at(area, int64(size)), byVM, byMem), l.limit(size))...),
 		}
 		if ratio > 0 {
 			r.Goals = []measure.Goal{{By: []string{byVM}, Ratio: ratio}}
@@ -128,12 +128,12 @@ func (l *live) sharedRows() ([]measure.Row, error) {
 // interfaceRows read by the other ways that Remora has.
 func (l *live) interfaceRows() ([]measure.Row, error) {
 	side := func(verb, how string, size int) measure.Side {
-		return measure.Side{Name: byRemora, How: how, By: l.programs["remora"], Work: fmt.Sprintf("%s %d %s", verb, l.process.Pid(), at(l.private, size))}
+		return measure.Side{Name: byRemora, How: how, By: l.programs["remora"], Work: fmt.Sprintf("%s %d %s", verb, l.process.Pid(), at(l.private, int64(size)))}
 	}
 	row := func(name, verb, how string, size int, goals []measure.Goal, why string) measure.Row {
 		return measure.Row{
 			Name: name, Work: "one range is read into memory that was used before", Bytes: int64(size), Goals: goals, Why: why,
-			Sides: append([]measure.Side{side(verb, how, size)}, l.sides("read", at(l.private, size), byVM, byMem)...),
+			Sides: append([]measure.Side{side(verb, how, size)}, l.sides("read", at(l.private, int64(size)), byVM, byMem)...),
 		}
 	}
 	ends := row("read 8 B, a context that can end", "ends", "Memory.ReadV, with a context that can be cancelled", 8, nil,

@@ -21,7 +21,7 @@ func (l *live) whole(size int) (remora.Range, error) {
 	kinds := []specimen.Kind{specimen.Touched, specimen.ReadOnly, specimen.Touched, specimen.SharedMemory}
 	var pieces []specimen.Piece
 	for i := range size / one {
-		pieces = append(pieces, specimen.Piece{Kind: kinds[i%len(kinds)], Pages: one / int(l.page)}, specimen.Piece{Kind: specimen.Hole, Pages: 4})
+		pieces = append(pieces, specimen.Piece{Kind: kinds[i%len(kinds)], Pages: int(one / int64(l.page))}, specimen.Piece{Kind: specimen.Hole, Pages: 4})
 	}
 	parts, err := l.process.Layout(pieces...)
 	if err != nil {
@@ -37,7 +37,7 @@ func (l *live) spaceRows() ([]measure.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := at(area, int(area.Size))
+	args := at(area, int64(area.Size))
 	return []measure.Row{{
 		Name: "all of a process of 1 GiB", Work: "all that is mapped is read, in address order", Bytes: gib, Why: whyBulk,
 		Sides: append(l.sides("space", args, byRemora, byVM, byMem, byPages, byXSys, byDelve, byGDB), l.limit(256*mib)),
@@ -72,7 +72,7 @@ func (l *live) commandRows() ([]measure.Row, error) {
 			return measure.Side{Name: name, How: how, By: c}
 		}
 		rows = append(rows, measure.Row{
-			Name: inWords(size) + " into a file, by commands", Work: "a command attaches, writes a range to a file, and ends", Bytes: int64(size), Wide: true,
+			Name: inWords(int64(size)) + " into a file, by commands", Work: "a command attaches, writes a range to a file, and ends", Bytes: int64(size), Wide: true,
 			Sides: []measure.Side{
 				side(byRemora, "", remora, "read", fmt.Sprint(l.process.Pid()), fmt.Sprintf("%#x+%d", start, size), "--raw", "-o", file),
 				side("dd", "", "dd", fmt.Sprintf("if=/proc/%d/mem", l.process.Pid()), "of="+file, "bs=1M", "iflag=skip_bytes,count_bytes", fmt.Sprint("skip=", start), fmt.Sprint("count=", size)),
@@ -88,11 +88,11 @@ func (l *live) commandRows() ([]measure.Row, error) {
 
 // sparse maps so many bytes that are never touched but for 64 MiB, in 1,024 runs all over
 // them, and gives the area.
-func (l *live) sparse(size int) (remora.Range, error) {
-	const one, runs = 2 * gib, 1024 // the most that one mapping may be where memory is not promised twice
+func (l *live) sparse(size int64) (remora.Range, error) {
+	const one, runs = int64(2 * gib), 1024 // the most that one mapping may be where memory is not promised twice
 	var pieces []specimen.Piece
 	for range size / one {
-		pieces = append(pieces, specimen.Piece{Kind: specimen.Untouched, Pages: one / int(l.page)})
+		pieces = append(pieces, specimen.Piece{Kind: specimen.Untouched, Pages: int(one / int64(l.page))})
 	}
 	parts, err := l.process.Layout(pieces...)
 	if err != nil {
@@ -115,7 +115,7 @@ func (l *live) sparse(size int) (remora.Range, error) {
 // sparseRows read what is resident of a process that has reserved far more.
 func (l *live) sparseRows() ([]measure.Row, error) {
 	var rows []measure.Row
-	for _, size := range []int{4 * gib, 16 * gib, 64 * gib} {
+	for _, size := range []int64{4 * gib, 16 * gib, 64 * gib} {
 		area, err := l.sparse(size)
 		if err != nil {
 			return nil, err
@@ -144,14 +144,14 @@ func (l *live) growthRows() ([]measure.Row, error) {
 	var rows []measure.Row
 	for _, n := range []int{1, 4, 16} {
 		size := n * 16 * mib
-		args := at(l.private, size)
+		args := at(l.private, int64(size))
 		rows = append(rows,
 			measure.Row{
-				Name: "growth: " + inWords(size), Work: "one range is read into memory that was used before", Bytes: int64(size),
+				Name: "growth: " + inWords(int64(size)), Work: "one range is read into memory that was used before", Bytes: int64(size),
 				Sides: l.sides("read", args, byRemora, byVM), Series: "bytes", X: float64(size), Goals: []measure.Goal{rawGoal(size, byVM)}, Why: whyBulk,
 			},
 			measure.Row{
-				Name: "growth: " + inWords(size) + ", two threads", Work: "one range is read by two threads", Bytes: int64(size), Wide: true,
+				Name: "growth: " + inWords(int64(size)) + ", two threads", Work: "one range is read by two threads", Bytes: int64(size), Wide: true,
 				Sides: l.sides("read", args, byTwo, byVM), Series: "bytes, two threads", X: float64(size), Why: whyBulk,
 				Goals: []measure.Goal{{By: []string{byVM}, Ratio: 1 / 1.35}},
 			})
