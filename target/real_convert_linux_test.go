@@ -121,6 +121,9 @@ func sameMemory(t *testing.T, a, b *vmcore.Image) {
 		}
 	}
 	p, q := a.Meta(), b.Meta()
+	if p.VMCoreInfo == nil && bytes.HasPrefix(q.VMCoreInfo, []byte("OSRELEASE=")) { // found in memory, and added
+		p.VMCoreInfo, p.PageSize = q.VMCoreInfo, q.PageSize
+	}
 	if !bytes.Equal(p.VMCoreInfo, q.VMCoreInfo) || p.Machine != q.Machine || p.PageSize != q.PageSize || len(p.CPUs) != len(q.CPUs) {
 		t.Errorf("%v, %d, %d processors; and %v, %d, %d processors", p.Machine, p.PageSize, len(p.CPUs), q.Machine, q.PageSize, len(q.CPUs))
 	}

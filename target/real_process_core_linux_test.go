@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,11 +74,11 @@ func (m *moment) testCore(t *testing.T, role string, p *target.Process) {
 	if tasks := m.threadsOf(w.Pid); err != nil || len(threads) != tasks {
 		t.Errorf("%s: %d threads, %v, want %d", role, len(threads), err, tasks)
 	}
-	const textEnd = 0x700000 // of /init, which is linked at 0x400000 or 0x10000
+	code := m.codeOf(t, p)
 	for _, th := range threads {
 		if th.PC == 0 && unknown > 0 {
 			unknown--
-		} else if th.PC < 0x10000 || th.PC > textEnd || th.SP == 0 {
+		} else if !slices.ContainsFunc(code, func(r remora.Region) bool { return r.Contains(th.PC) }) || th.SP == 0 {
 			t.Errorf("%s: thread %d is at %v, with its stack at %v", role, th.ID, th.PC, th.SP)
 		}
 	}
@@ -88,6 +89,18 @@ func (m *moment) testCore(t *testing.T, role string, p *target.Process) {
 	if strings.HasPrefix(m.Machine.Kernel, "amd64") && everything() {
 		m.testGdb(t, path, role, len(threads))
 	}
+}
+
+// codeOf gives where a process has code: its program, and what the kernel gives it.
+func (m *moment) codeOf(t *testing.T, p *target.Process) (code []remora.Region) {
+	for r, err := range p.Regions(t.Context()) {
+		if err != nil {
+			t.Error(err)
+		} else if r.Perm&remora.PermExec != 0 {
+			code = append(code, r)
+		}
+	}
+	return code
 }
 
 // threadsOf counts the threads that the guest said a process had.
