@@ -4,6 +4,7 @@ package play
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (h Handicap) slow(do func() error) func() error {
 		turns := int(float64(h.Call) / turn)
 		return func() error {
 			err := do()
-			spin(turns)
+			runtime.KeepAlive(spin(turns))
 			return err
 		}
 	}
@@ -74,7 +75,7 @@ func (h Handicap) slow(do func() error) func() error {
 		began := time.Now()
 		err := do()
 		if least = min(least, time.Since(began)); least >= bulk {
-			spin(int(h.Share * float64(least) / turn))
+			runtime.KeepAlive(spin(int(h.Share * float64(least) / turn)))
 		}
 		return err
 	}
@@ -86,7 +87,7 @@ func turnTime() float64 {
 	best := time.Hour
 	for range times {
 		began := time.Now()
-		spin(turns)
+		runtime.KeepAlive(spin(turns))
 		best = min(best, time.Since(began))
 	}
 	return float64(best) / turns
