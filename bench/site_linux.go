@@ -98,10 +98,15 @@ func (s *site) player(name string) (*measure.Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	args := []string{"-play", name}
 	if s.handicap != "" && name != "x/sys" && name != "delve" { // all others are Remora
-		return s.start(self, "-play", name, "-handicap", s.handicap)
+		args = append(args, "-handicap", s.handicap)
 	}
-	return s.start(self, "-play", name)
+	p, err := s.start(self, args...)
+	if err == nil {
+		p.Places = true
+	}
+	return p, err
 }
 
 // peer gives the path of a file of peers: a copy that other programs can read, with all the

@@ -21,10 +21,13 @@ import (
 //
 //	sum WORK     do it once, and answer "ok DIGEST"
 //	run N WORK   do it N times, and answer "ok NANOSECONDS", and " ALLOCATIONS" of all if known
+//	place CPU    work on that processor, or on any if none is named; only with Places
 //
 // What it cannot do it answers with "error" and the reason. A digest is CRC-32 (IEEE) of
 // the bytes in eight hexadecimal digits, a slash, and their number, where it is of bytes.
 type Program struct {
+	Places bool // it takes the request "place"
+
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Reader
@@ -141,8 +144,13 @@ func peak(pid int) (int64, error) {
 	return 0, fmt.Errorf("%s: no VmHWM", path)
 }
 
-// Place places all threads of the program.
+// Place places all threads of the program, or has one in Go place the one that works: its
+// runtime has threads that watch, which on the same processor would be in its way.
 func (p *Program) Place(cpus []int) error {
+	if p.Places {
+		_, err := p.ask("%s", strings.TrimSpace("place "+strings.Trim(fmt.Sprint(cpus), "[]")))
+		return err
+	}
 	dir := fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -32,10 +32,8 @@ type Work struct {
 // Verb makes work of its arguments, ready to be done.
 type Verb func(args []string) (*Work, error)
 
-// Serve does what r asks for until that ends. Go's scheduler is to count on all processors of
-// the machine: that all sides of a row are bound to one is the benchmark's doing, not a user's.
+// Serve does what r asks for until that ends.
 func Serve(r io.Reader, w io.Writer, verbs map[string]Verb) error {
-	runtime.GOMAXPROCS(runtime.NumCPU()) // and no longer what it is bound to at a time
 	s := &server{verbs: verbs}
 	in := bufio.NewScanner(r)
 	for in.Scan() {
@@ -65,6 +63,9 @@ type server struct {
 func (s *server) answer(request string) (string, error) {
 	verb, rest, _ := strings.Cut(request, " ")
 	n := 1
+	if verb == "place" {
+		return place(rest)
+	}
 	if verb == "run" {
 		number, work, _ := strings.Cut(rest, " ")
 		var err error
