@@ -39,6 +39,9 @@ func copyMapped(dst []byte, from uint64, whole int) bool {
 	return ok
 }
 
+// touchMapped brings the bytes at addresses that are mapped here into the caches.
+func touchMapped(places []uint64) { linux.TouchMapped(places) }
+
 // near is how many bytes a read has at most for which it matters how many they are.
 const near = linux.Near
 

@@ -26,9 +26,10 @@ type mapping struct {
 }
 
 var (
-	_ remora.Space = (*mapping)(nil)
-	_ xfer.Mover   = (*mapping)(nil)
-	_ xfer.Mover   = (*nearMapping)(nil)
+	_ remora.Space    = (*mapping)(nil)
+	_ xfer.Mover      = (*mapping)(nil)
+	_ xfer.Mover      = (*nearMapping)(nil)
+	_ xfer.Prefetcher = (*nearMapping)(nil)
 )
 
 // of gives the mapping of a region of QEMU's process, nil where it cannot be had.
@@ -100,6 +101,15 @@ type nearMapping mapping
 // Move is the mapping's.
 func (m *nearMapping) Move(ctx context.Context, op remora.Op, a remora.Addr, buf []byte) (int, error) {
 	return (*mapping)(m).move(ctx, op, a, buf, len(buf))
+}
+
+// Prefetch brings the beginnings of ranges into the caches.
+func (m *nearMapping) Prefetch(segs []remora.Seg) {
+	var places [xfer.PrefetchSegs]uint64
+	for i := range segs {
+		places[i] = m.base + uint64(segs[i].Addr-m.of.Start)
+	}
+	touchMapped(places[:len(segs)])
 }
 
 // Move reads from the mapping, and what that has not in the process.

@@ -20,6 +20,8 @@ func unmap(uint64, uint64) {}
 
 func copyMapped([]byte, uint64, int) bool { return false }
 
+func touchMapped([]uint64) {}
+
 const near = 0
 
 func processOf(int) int { return 0 }

@@ -40,6 +40,27 @@ func CopyMapped(dst []byte, from uint64, whole int) (fault uint64, ok bool) {
 	return 0, true
 }
 
+// TouchMapped loads the bytes at addresses that are mapped here, so that copies from there find
+// them in the caches: no load waits for the one before it, as copies do. Where one faults it
+// gives up; CopyMapped will tell.
+func TouchMapped(places []uint64) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		_ = recover()
+	}()
+	sum := byte(0)
+	for _, a := range places {
+		sum += BytesAt(a, 1)[0]
+	}
+	keep(sum)
+}
+
+// keep is not inlined, or the loads for its argument would be left out as useless.
+//
+//go:noinline
+func keep(byte) {}
+
 // OpenMapped opens, for reading, the file that a process maps at [start, end): by its
 // entry in map_files, which needs a capability, else by a descriptor that the process has
 // of a file with that inode. ok is false where neither can be had. By the time it is open
