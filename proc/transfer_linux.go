@@ -16,10 +16,8 @@ import (
 // Transfer moves segs; see remora.Space for the contract.
 func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (int64, error) {
 	p := s.Process
-	if op&^remora.Force == remora.Read && len(segs) == 1 {
-		if seg := &segs[0]; p.short(ctx, op, seg) {
-			return int64(seg.N), nil
-		}
+	if len(segs) == 1 && p.short(ctx, op, &segs[0]) {
+		return int64(segs[0].N), nil
 	}
 	if err := p.gate.Admit(op, p.info.Ops, p.info.Writable); err != nil {
 		return xfer.Refuse(segs, err)
@@ -38,13 +36,17 @@ func (s *space) Transfer(ctx context.Context, op remora.Op, segs []remora.Seg) (
 // made again the long way, which costs at most as much once more.
 const small = 1 << 20
 
-// short is the short way for one small read. It gives false, with nothing that
-// matters changed, where that is closed, or when the read was not complete: the long
-// way then finds out why.
+// short is the short way for one small read or write. It gives false, with nothing that
+// matters changed, where that is closed, or when not all was moved: the long way then finds
+// out why.
 func (p *Process) short(ctx context.Context, op remora.Op, seg *remora.Seg) bool {
 	switch {
 	case op == remora.Force:
 		return p.quickForce && ctx.Done() == nil && p.oneForced(seg)
+	case op == remora.Write:
+		return p.quick && p.opts.Write && ctx.Done() == nil && p.oneWrite(seg)
+	case op != remora.Read:
+		return false
 	case p.sharing:
 		return p.sharedOne(seg, ctx.Done() != nil)
 	}
@@ -62,6 +64,25 @@ func (p *Process) one(seg *remora.Seg) bool {
 	ok := moved == n && (p.opts.Unchecked || p.same(p.as))
 	if ok {
 		seg.N = n
+	}
+	p.gate.Leave()
+	return ok
+}
+
+// oneWrite is short by process_vm_writev, within one page: of that the kernel writes all or
+// nothing, so the long way writes nothing again.
+func (p *Process) oneWrite(seg *remora.Seg) bool {
+	n, page := len(seg.Buf), uint64(p.info.Granule)
+	if n == 0 || uint64(seg.Addr)%page+uint64(n) > page || !fits(seg.Addr, n) || !p.gate.Enter() {
+		return false
+	}
+	ok := p.opts.Unchecked || p.same(p.as)
+	if ok {
+		moved, _ := linux.VMOne(true, p.call, seg.Buf, uint64(seg.Addr))
+		ok = moved == n && (p.opts.Unchecked || p.same(p.as))
+	}
+	if ok {
+		seg.N, seg.Err = n, nil
 	}
 	p.gate.Leave()
 	return ok
