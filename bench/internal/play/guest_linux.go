@@ -30,7 +30,8 @@ func Turns(o target.Options) map[string]Verb {
 	return map[string]Verb{"ranges": p.ranges, "next": p.next}
 }
 
-// load gives the segments of a file, and the memory that they read into.
+// load gives the segments of a file of ranges, "ADDR SIZE" on each line, and the memory that
+// they read into: each has a part of it, one behind the other.
 func load(name string) (segs []remora.Seg, all []byte, err error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -39,7 +40,8 @@ func load(name string) (segs []remora.Seg, all []byte, err error) {
 	defer f.Close()
 	total := 0
 	var sizes []int
-	for in := bufio.NewScanner(f); in.Scan(); {
+	in := bufio.NewScanner(f)
+	for in.Scan() {
 		var a uint64
 		var size int
 		if _, err := fmt.Sscan(in.Text(), &a, &size); err != nil {
@@ -47,6 +49,9 @@ func load(name string) (segs []remora.Seg, all []byte, err error) {
 		}
 		segs, sizes = append(segs, remora.Seg{Addr: remora.Addr(a)}), append(sizes, size)
 		total += size
+	}
+	if err := in.Err(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	all = used(uint64(total))
 	at := 0

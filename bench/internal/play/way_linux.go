@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/proc"
@@ -27,7 +26,7 @@ const piece = 1 << 20
 // ways gives what can be asked of a way to a process.
 //
 //	read, write PID ADDR SIZE
-//	each PID RANGES             each range by itself; RANGES is a file of lines "ADDR SIZE"
+//	each PID RANGES             each range by itself; RANGES is a file: see load
 //	space PID ADDR SIZE         all that is mapped there and can be read, 1 MiB a call
 //	open PID ADDR SIZE          begin, read, and end
 func ways(open func(pid int) (*way, error)) map[string]Verb {
@@ -135,7 +134,7 @@ func written(v []uint64, do func() error) *Work {
 	return &Work{Do: do, Digest: look}
 }
 
-// scattered takes PID RANGES, with memory for the ranges, one behind the other.
+// scattered takes PID RANGES: see load.
 func scattered(args []string) (pid int, segs []remora.Seg, err error) {
 	if len(args) != 2 {
 		return 0, nil, fmt.Errorf("not PID RANGES: %q", args)
@@ -143,25 +142,8 @@ func scattered(args []string) (pid int, segs []remora.Seg, err error) {
 	if _, err := fmt.Sscan(args[0], &pid); err != nil {
 		return 0, nil, err
 	}
-	text, err := os.ReadFile(args[1])
-	if err != nil {
-		return 0, nil, err
-	}
-	var sizes []int
-	total := 0
-	for line := range strings.Lines(string(text)) {
-		var a uint64
-		var n int
-		if _, err := fmt.Sscanf(line, "%x %d", &a, &n); err != nil {
-			return 0, nil, fmt.Errorf("%s: %q: %w", args[1], line, err)
-		}
-		segs, sizes, total = append(segs, remora.Seg{Addr: remora.Addr(a)}), append(sizes, n), total+n
-	}
-	rest := used(uint64(total))
-	for i, n := range sizes {
-		segs[i].Buf, rest = rest[:n:n], rest[n:]
-	}
-	return pid, segs, nil
+	segs, _, err = load(args[1])
+	return pid, segs, err
 }
 
 // got is the digest of what was read of segs.
