@@ -22,10 +22,9 @@ type Work struct {
 	Do     func() error
 	Digest func() (string, error) // of what Do has left
 	Close  func() error           // may be nil
-	Once   bool                   // it is closed after each request: it holds what others need
 
 	// Enter and Leave are called before and after all that one request has done, and are not
-	// timed; both may be nil.
+	// timed: they take and let go what others need, too. Both may be nil.
 	Enter, Leave func() error
 }
 
@@ -81,11 +80,7 @@ func (s *server) answer(request string) (string, error) {
 		return "", err
 	}
 	said, err := s.perform(verb, n)
-	err = errors.Join(err, call(s.work.Leave))
-	if s.work.Once {
-		err = errors.Join(err, s.put())
-	}
-	return said, err
+	return said, errors.Join(err, call(s.work.Leave))
 }
 
 func call(f func() error) error {

@@ -183,9 +183,9 @@ func (p *player) space(args []string) (*Work, error) {
 
 // readv reads as compat/processvm does for who made the system call before.
 func readv(args []string) (*Work, error) {
-	v, err := parse(args)
-	if err != nil || len(v) != 3 {
-		return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+	v, err := ofProcess(args)
+	if err != nil {
+		return nil, err
 	}
 	buf := used(v[2])
 	local := []processvm.Iovec{{Base: linux.AddressOf(buf), Len: v[2]}}

@@ -30,17 +30,14 @@ const piece = 1 << 20
 //	space PID ADDR SIZE         all that is mapped there and can be read, 1 MiB a call
 //	open PID ADDR SIZE          begin, read, and end
 func ways(open func(pid int) (*way, error)) map[string]Verb {
-	held := func(make func(w *way, v []uint64) (*Work, error)) Verb {
+	held := func(make func(w *way, v []uint64) *Work) Verb {
 		return func(args []string) (*Work, error) {
-			v, err := parse(args)
-			if err != nil || len(v) != 3 {
-				return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
-			}
-			w, err := open(int(v[0]))
+			v, err := ofProcess(args)
 			if err != nil {
 				return nil, err
 			}
-			return w.hold(make(w, v))
+			w := &way{}
+			return w.turns(make(w, v), open, int(v[0])), nil
 		}
 	}
 	return map[string]Verb{
@@ -52,33 +49,39 @@ func ways(open func(pid int) (*way, error)) map[string]Verb {
 			if err != nil {
 				return nil, err
 			}
-			w, err := open(pid)
-			if err != nil {
-				return nil, err
-			}
-			return w.hold(w.each(segs), nil)
+			w := &way{}
+			return w.turns(w.each(segs), open, pid), nil
 		},
 		"open": func(args []string) (*Work, error) {
-			v, err := parse(args)
-			if err != nil || len(v) != 3 {
-				return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+			v, err := ofProcess(args)
+			if err != nil {
+				return nil, err
 			}
 			return opening(open, v), nil
 		},
 	}
 }
 
-// hold has the process let go with the work, after each request: a tracer is in the way of
-// others.
-func (w *way) hold(work *Work, err error) (*Work, error) {
-	switch {
-	case w.close == nil:
-	case err != nil:
-		err = errors.Join(err, w.close())
-	default:
-		work.Close, work.Once = w.close, true
+// ofProcess takes PID ADDR SIZE.
+func ofProcess(args []string) ([]uint64, error) {
+	v, err := parse(args)
+	if err != nil || len(v) != 3 {
+		return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
 	}
-	return work, err
+	return v, nil
+}
+
+// turns has w be a way to the process while a request lasts: a tracer is in the way of others.
+func (w *way) turns(work *Work, open func(pid int) (*way, error), pid int) *Work {
+	work.Enter = func() error {
+		now, err := open(pid)
+		if err == nil {
+			*w = *now
+		}
+		return err
+	}
+	work.Leave = func() error { return call(w.close) }
+	return work
 }
 
 // full is an error unless all was moved.
@@ -89,12 +92,12 @@ func full(n int, err error, p []byte) error {
 	return nil
 }
 
-func (w *way) reading(v []uint64) (*Work, error) {
+func (w *way) reading(v []uint64) *Work {
 	buf, a := used(v[2]), v[1]
 	return &Work{
 		Do:     func() error { n, err := w.read(buf, a); return full(n, err, buf) },
 		Digest: func() (string, error) { return Sum(buf), nil },
-	}, nil
+	}
 }
 
 // pattern is what is written for the benchmark.
@@ -106,9 +109,9 @@ func pattern(size uint64) []byte {
 	return b
 }
 
-func (w *way) writing(v []uint64) (*Work, error) {
+func (w *way) writing(v []uint64) *Work {
 	buf, a := pattern(v[2]), v[1]
-	return written(v, func() error { n, err := w.write(buf, a); return full(n, err, buf) }), nil
+	return written(v, func() error { n, err := w.write(buf, a); return full(n, err, buf) })
 }
 
 // written is the work of writing v, that is PID ADDR SIZE. For a digest the range is
@@ -177,7 +180,7 @@ func (w *way) each(segs []remora.Seg) *Work {
 }
 
 // space reads what /proc/PID/maps lists.
-func (w *way) space(v []uint64) (*Work, error) {
+func (w *way) space(v []uint64) *Work {
 	buf := used(piece)
 	walk := func(see func([]byte)) error {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/maps", v[0]))
@@ -202,7 +205,7 @@ func (w *way) space(v []uint64) (*Work, error) {
 		}
 		return nil
 	}
-	return walked(walk), nil
+	return walked(walk)
 }
 
 // within says whether a region can be read and lies where v, that is PID ADDR SIZE, says.
@@ -231,10 +234,7 @@ func opening(open func(pid int) (*way, error), v []uint64) *Work {
 				return err
 			}
 			n, err := w.read(buf, v[1])
-			if err = full(n, err, buf); w.close != nil {
-				err = errors.Join(err, w.close())
-			}
-			return err
+			return errors.Join(full(n, err, buf), call(w.close))
 		},
 		Digest: func() (string, error) { return Sum(buf), nil },
 	}
