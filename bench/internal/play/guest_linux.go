@@ -19,15 +19,17 @@ import (
 //	ranges TARGET FILE    reads all with one call
 //	next TARGET FILE      reads the next of them
 func Ranges(o target.Options) map[string]Verb {
-	p := &player{options: o}
-	return map[string]Verb{"ranges": p.ranges, "next": p.next}
+	return (&player{options: o}).listed()
 }
 
 // Turns gives the verbs of Ranges for what serves one at a time: it is opened for each
 // request and closed after it.
 func Turns(o target.Options) map[string]Verb {
-	p := &player{options: o, turns: true}
-	return map[string]Verb{"ranges": p.ranges, "next": p.next}
+	return (&player{options: o, turns: true}).listed()
+}
+
+func (p *player) listed() map[string]Verb {
+	return map[string]Verb{"ranges": takes(2, p.ranges), "next": takes(2, p.next)}
 }
 
 // load gives the segments of a file of ranges, "ADDR SIZE" on each line, and the memory that
@@ -83,9 +85,6 @@ func (l *loaded) one() error {
 
 // load makes the ranges of a target ready, and the work, of which Do is wanting.
 func (p *player) load(args []string) (*loaded, *Work, error) {
-	if len(args) != 2 {
-		return nil, nil, fmt.Errorf("%d arguments, not 2", len(args))
-	}
 	l := &loaded{}
 	var err error
 	if l.segs, l.all, err = load(args[1]); err != nil {

@@ -31,6 +31,16 @@ type Work struct {
 // Verb makes work of its arguments, ready to be done.
 type Verb func(args []string) (*Work, error)
 
+// takes gives a verb that takes n arguments, and an error where there are others.
+func takes(n int, verb Verb) Verb {
+	return func(args []string) (*Work, error) {
+		if len(args) != n {
+			return nil, fmt.Errorf("%d arguments, not %d", len(args), n)
+		}
+		return verb(args)
+	}
+}
+
 // Serve does what r asks for until that ends.
 func Serve(r io.Reader, w io.Writer, verbs map[string]Verb) error {
 	s := &server{verbs: verbs}
