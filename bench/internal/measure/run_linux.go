@@ -133,7 +133,9 @@ func place(r *Row, round int) (done func() error, err error) {
 	put := func(cpus ...int) error {
 		var errs []error
 		for _, s := range r.Sides {
-			errs = append(errs, s.By.Place(cpus))
+			if err := s.By.Place(cpus); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s: %w", r.Name, s.Name, err))
+			}
 		}
 		return errors.Join(errs...)
 	}
