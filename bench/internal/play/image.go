@@ -63,17 +63,19 @@ func List(path string) (at []remora.Addr, size int, err error) {
 		return nil, 0, err
 	}
 	defer f.Close()
-	in := bufio.NewReader(f)
-	if _, err := fmt.Fscan(in, &size); err != nil {
+	in := bufio.NewScanner(f)
+	in.Scan()
+	if _, err := fmt.Sscan(in.Text(), &size); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
-	for {
+	for in.Scan() {
 		var a, off uint64
-		if n, _ := fmt.Fscanf(in, "\n%x %x", &a, &off); n != 2 {
-			return at, size, nil
+		if _, err := fmt.Sscanf(in.Text(), "%x %x", &a, &off); err != nil {
+			return nil, 0, fmt.Errorf("%s: %q: %w", path, in.Text(), err)
 		}
 		at = append(at, remora.Addr(a))
 	}
+	return at, size, in.Err()
 }
 
 func openImage(args []string) (*Work, error) {
