@@ -201,7 +201,7 @@ func (g *guests) bulkRows(v *standing) ([]measure.Row, error) {
 			Sides: g.sides(v, "guest", "ranges", file), Guard: mib == 16,
 		}
 		if v.kind == "shared" {
-			r.Sides = append(r.Sides, measure.Side{Name: localRAM, How: "memcpy", By: g.c, Work: fmt.Sprint("memcpy ", size), Other: true})
+			r.Sides = append(r.Sides, measure.Side{Name: localRAM, How: "memcpy", By: g.c, Work: fmt.Sprint("copy ", size), Other: true})
 			r.Goals, r.Why = []measure.Goal{{By: []string{localRAM}, Ratio: 1 / 0.9}}, whyShared
 		} else {
 			r.Goals, r.Why = []measure.Goal{{By: []string{rawCall}, Ratio: 1 / 0.95}}, whyPrivate

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -125,6 +126,13 @@ func TestImagePlayer(t *testing.T) {
 	}
 	if err := play.Serve(strings.NewReader("run 3 ps "+path+"\n"), new(bytes.Buffer), play.Image()); err != nil {
 		t.Error(err)
+	}
+	broken := filepath.Join(dir, "broken")
+	if err := os.WriteFile(broken, []byte("8\n10 10\n20\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if at, _, err := play.List(broken); err == nil {
+		t.Errorf("a line of one number ends a list: %v", at)
 	}
 	l.list("none", nil, 8)
 	if l.err == nil {

@@ -10,12 +10,13 @@ import (
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/bench/internal/measure"
+	"github.com/remora-go/remora/internal/testneed"
 )
 
 // TestLiveSides has the sides in C and in Go do some of the work, and tell the same of it.
 func TestLiveSides(t *testing.T) {
 	if _, err := exec.LookPath("cc"); err != nil {
-		t.Skip(err)
+		testneed.Lacks(t, "needs the program cc")
 	}
 	s := &site{}
 	defer func() {

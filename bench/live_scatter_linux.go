@@ -3,11 +3,8 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/remora-go/remora"
@@ -37,19 +34,11 @@ func onPages(area remora.Range, page uint64, words, perPage int) []remora.Addr {
 
 // listed writes addresses of words into a file, and gives its name.
 func (l *live) listed(addrs []remora.Addr) (string, error) {
-	path := filepath.Join(l.TempDir(), "ranges")
-	f, err := os.Create(path)
-	if err != nil {
-		return "", err
+	words := make([]remora.Range, len(addrs))
+	for i, a := range addrs {
+		words[i] = remora.Range{Start: a, Size: word}
 	}
-	w := bufio.NewWriter(f)
-	for _, a := range addrs {
-		fmt.Fprintf(w, "%x %d\n", uint64(a), word)
-	}
-	if err := w.Flush(); err != nil {
-		return "", err
-	}
-	return path, f.Close()
+	return l.ranges(words...)
 }
 
 // whyRanges is what lies between a vector and the limit.

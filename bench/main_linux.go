@@ -138,7 +138,11 @@ func (b *bench) run(groups []group, told func(*measure.Result)) {
 // group measures the rows of a group.
 func (b *bench) group(g group, told func(*measure.Result)) (err error) {
 	s := &site{handicap: b.handicap}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() {
+		if err = errors.Join(err, s.close()); err != nil {
+			err = s.scrub(err)
+		}
+	}()
 	defer failed(&err)
 	if g.results != nil {
 		if b.pick != nil { // no row of it is as steady as it must be for that

@@ -150,6 +150,7 @@ func TestPlainHow(t *testing.T) {
 	s := &site{dir: "/tmp/bench-1"}
 	for in, want := range map[string]string{
 		"/tmp/bench-1/22/remora ps IMAGE": "remora ps IMAGE", "gdb -x /tmp/bench-1/3/peers/a.py": "gdb -x a.py", "/bin/true": "/bin/true",
+		"cc: /tmp/bench-1/2/a.c:1: no\n/tmp/bench-1/2/a.c:2: no/yes": "cc: a.c:1: no\na.c:2: no/yes",
 	} {
 		if got := s.plain(in); got != want {
 			t.Errorf("%q is %q, not %q", in, got, want)

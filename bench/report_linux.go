@@ -8,8 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/remora-go/remora/bench/internal/measure"
@@ -105,15 +105,7 @@ func (s *site) plain(text string) string {
 	if s.dir == "" {
 		return text
 	}
-	words := strings.Split(text, " ")
-	for i, w := range words {
-		before, inside, found := strings.Cut(w, s.dir+"/")
-		if !found {
-			continue
-		}
-		words[i] = before + inside[strings.LastIndex(inside, "/")+1:]
-	}
-	return strings.Join(words, " ")
+	return regexp.MustCompile(regexp.QuoteMeta(s.dir)+`/(\S*/)?`).ReplaceAllLiteralString(text, "")
 }
 
 // scrub gives the same of an error.

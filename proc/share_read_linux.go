@@ -31,8 +31,8 @@ func (p *Process) sharedOne(seg *remora.Seg, async bool) bool {
 	return ok
 }
 
-// copySafely copies our view of [a, a+len(dst)), as a part of a read of whole bytes. Where a page cannot be had, which
-// is a SIGBUS, it gives false: the file has been cut short, or is damaged there.
+// copySafely fills dst from our view of a, as linux.CopyMapped does. Where a page cannot be
+// had it gives false, and neither that page nor any behind it is used from then on.
 func (s *share) copySafely(dst []byte, a remora.Addr, whole int) bool {
 	fault, ok := linux.CopyMapped(dst, s.base+uint64(a)-s.was.Start, whole)
 	if !ok {

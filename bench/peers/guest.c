@@ -9,8 +9,7 @@
 //	map PID BASE FILE     a copy of each from a mapping of the same file, which is kept
 //	mapword PID BASE FILE of the next
 //	pread PATH OFF SIZE CHUNK    pread of a part of a file, CHUNK bytes a call
-//	memcpy SIZE           a copy of memory that is our own
-//	getppid               a system call that does nothing
+//	copy SIZE, getppid    see peer.h
 #include "peer.h"
 
 #include <dirent.h>
@@ -18,7 +17,6 @@
 #include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 enum { MOST = 1 << 16, VECTOR = 1024 };
@@ -210,30 +208,6 @@ static int read_file(int argc, char **argv, long n, struct sum *sum)
 	return 0;
 }
 
-static int copy(int argc, char **argv, long n, struct sum *sum)
-{
-	if (argc != 2)
-		return -1;
-	size_t size = strtoull(argv[1], NULL, 0);
-	char *p = room(2 * size);
-	begin();
-	for (; n > 0; n--) {
-		memcpy(p, p + size, size);
-		__asm__ volatile("" ::: "memory");
-	}
-	add(sum, p, size);
-	return 0;
-}
-
-static int nothing(int argc, char **argv, long n, struct sum *sum)
-{
-	begin();
-	for (; n > 0; n--)
-		syscall(SYS_getppid);
-	add(sum, NULL, 0);
-	return 0;
-}
-
 const struct verb verbs[] = {
-	{"vm", vm}, {"vmword", vmword}, {"map", map}, {"mapword", mapword}, {"pread", read_file}, {"memcpy", copy}, {"getppid", nothing}, {0},
+	{"vm", vm}, {"vmword", vmword}, {"map", map}, {"mapword", mapword}, {"pread", read_file}, {"copy", copy_own}, {"getppid", parent}, {0},
 };

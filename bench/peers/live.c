@@ -13,14 +13,12 @@
 //	open PID ADDR SIZE             open, pread, close
 //	space, prspace, pgspace PID ADDR SIZE   all that is mapped there: 1 MiB a call, or a page
 //	sparse, prsparse PID ADDR SIZE          all that is resident there
-//	copy SIZE                      memcpy
-//	getppid                        the cheapest system call
+//	copy SIZE, getppid             see peer.h
 #include "peer.h" // first: it says what else the headers give
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 enum { PAGE = 4096, BATCH = 1024, MOST = 1 << 16, PIECE = 1 << 20 };
@@ -222,33 +220,10 @@ static int open_one(int argc, char **argv, long n, struct sum *sum)
 #include "live_ranges.h"
 #include "live_space.h"
 
-static int copy(int argc, char **argv, long n, struct sum *sum)
-{
-	if (argc != 2)
-		return -1;
-	size_t size = strtoull(argv[1], NULL, 0);
-	char *p = room(2 * size);
-	begin();
-	for (; n > 0; n--) {
-		memcpy(p, p + size, size);
-		__asm__ volatile("" ::: "memory");
-	}
-	add(sum, p, size);
-	return 0;
-}
-
-static int parent(int argc, char **argv, long n, struct sum *sum)
-{
-	begin();
-	for (; n > 0; n--)
-		syscall(SYS_getppid);
-	return 0;
-}
-
 const struct verb verbs[] = {
 	{"read", read_one}, {"pread", pread_one}, {"pages", read_pages},
 	{"write", write_one}, {"pwrite", pwrite_one}, {"open", open_one},
 	{"vector", read_vector}, {"each", read_each}, {"preach", pread_each},
 	{"space", space}, {"prspace", prspace}, {"pgspace", pgspace},
 	{"sparse", sparse}, {"prsparse", prsparse},
-	{"copy", copy}, {"getppid", parent}, {0}};
+	{"copy", copy_own}, {"getppid", parent}, {0}};

@@ -155,8 +155,9 @@ func bars(f *report.Figure) ([]byte, error) {
 	var names []string
 	for _, b := range f.Bars {
 		least, most = min(least, b.Value), max(most, b.Value)
-		names = append([]string{b.Name}, names...)
+		names = append(names, b.Name)
 	}
+	slices.Reverse(names)
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, spans{}
 	p.NominalY(names...)
 	upright(p)

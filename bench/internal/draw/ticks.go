@@ -7,6 +7,7 @@ package draw
 import (
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -28,17 +29,7 @@ type sizes struct{}
 
 // Ticks gives the marks between two values.
 func (sizes) Ticks(low, high float64) []plot.Tick {
-	return powers(low, high, 16, func(v float64) string {
-		for _, u := range []struct {
-			name string
-			by   float64
-		}{{" GiB", 1 << 30}, {" MiB", 1 << 20}, {" KiB", 1 << 10}} {
-			if v >= u.by {
-				return strconv.FormatFloat(v/u.by, 'f', -1, 64) + u.name
-			}
-		}
-		return strconv.FormatFloat(v, 'f', -1, 64) + " B"
-	})
+	return powers(low, high, 16, in(unit{" GiB", 1 << 30}, unit{" MiB", 1 << 20}, unit{" KiB", 1 << 10}, unit{" B", 1}))
 }
 
 // spans marks powers of ten of nanoseconds.
@@ -46,17 +37,24 @@ type spans struct{}
 
 // Ticks gives the marks between two values.
 func (spans) Ticks(low, high float64) []plot.Tick {
-	return powers(low, high, 10, func(v float64) string {
-		for _, u := range []struct {
-			name string
-			by   float64
-		}{{" s", 1e9}, {" ms", 1e6}, {" µs", 1e3}} {
-			if v >= u.by {
-				return strconv.FormatFloat(v/u.by, 'f', -1, 64) + u.name
-			}
+	return powers(low, high, 10, in(unit{" s", 1e9}, unit{" ms", 1e6}, unit{" µs", 1e3}, unit{" ns", 1}))
+}
+
+// unit is what a mark is counted in.
+type unit struct {
+	name string
+	by   float64
+}
+
+// in gives the words of a mark: in the first unit of which there is one, or else in the last.
+func in(units ...unit) func(float64) string {
+	return func(v float64) string {
+		i := slices.IndexFunc(units, func(u unit) bool { return v >= u.by })
+		if i < 0 {
+			i = len(units) - 1
 		}
-		return strconv.FormatFloat(v, 'f', -1, 64) + " ns"
-	})
+		return strconv.FormatFloat(v/units[i].by, 'f', -1, 64) + units[i].name
+	}
 }
 
 // powers marks the powers of a base, at most eight of them with words; where there are one

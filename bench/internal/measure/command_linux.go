@@ -23,7 +23,8 @@ type Command struct {
 	// What gives a digest of what it has written; nil: there is none.
 	What func(out []byte) (string, error)
 
-	cpus []int
+	cpus  []int
+	limit time.Duration // of each time; 0: patience
 }
 
 // How gives the command as a reader would type it.
@@ -80,13 +81,18 @@ func (c *Command) once(out *bytes.Buffer) (Cost, error) {
 	if c.In != "" {
 		cmd.Stdin = strings.NewReader(c.In)
 	}
-	var said bytes.Buffer
+	alone(cmd)
+	var said said
 	cmd.Stderr = &said
 	if out != nil {
 		cmd.Stdout = out
 	}
-	if err := cmd.Run(); err != nil {
-		return Cost{}, fmt.Errorf("%s: %w: %s", c.How(), err, tail(said.Bytes()))
+	err := cmd.Start()
+	if err == nil {
+		err = within(c.limit, func() { _ = linux.KillGroup(cmd.Process.Pid) }, cmd.Wait)
+	}
+	if err != nil {
+		return Cost{}, fmt.Errorf("%s: %w: %s", c.How(), err, &said)
 	}
 	s := cmd.ProcessState
 	return Cost{CPU: s.UserTime() + s.SystemTime(), Peak: linux.Peak(s)}, nil

@@ -4,7 +4,6 @@ package measure
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,15 +27,18 @@ import (
 type Program struct {
 	Places bool // it takes the request "place"
 
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
-	stderr bytes.Buffer
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *bufio.Reader
+	pipe  io.Closer // under out
+	said  said
+	limit time.Duration // of a request; 0: patience
 }
 
-// Start starts a program. Close ends it.
+// Start starts a program. Close ends it. It is killed if a request takes too long.
 func Start(cmd *exec.Cmd) (*Program, error) {
 	p := &Program{cmd: cmd}
+	alone(cmd)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -45,32 +47,39 @@ func Start(cmd *exec.Cmd) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.in, p.out = in, bufio.NewReader(out)
-	cmd.Stderr = &p.stderr
+	p.in, p.out, p.pipe = in, bufio.NewReader(out), out
+	cmd.Stderr = &p.said
 	return p, cmd.Start()
 }
 
 // Close closes the program's input, at which it ends, and waits for that.
 func (p *Program) Close() error {
 	p.in.Close()
-	if err := p.cmd.Wait(); err != nil {
-		return fmt.Errorf("%s: %w: %s", p.cmd.Path, err, tail(p.stderr.Bytes()))
+	if err := within(p.limit, p.kill, p.cmd.Wait); err != nil {
+		return fmt.Errorf("%s: %w: %s", p.cmd.Path, err, &p.said)
 	}
 	return nil
 }
 
-// tail gives the end of what a program has said.
-func tail(b []byte) []byte { return b[max(0, len(b)-1000):] }
+// kill ends the program, and a request that waits for its answer.
+func (p *Program) kill() {
+	_ = linux.KillGroup(p.cmd.Process.Pid) // it may have ended
+	p.pipe.Close()
+}
 
 // ask sends a request, and gives the words of the answer.
 func (p *Program) ask(format string, args ...any) ([]string, error) {
 	request := fmt.Sprintf(format, args...)
-	if _, err := io.WriteString(p.in, request+"\n"); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", p.cmd.Path, err, tail(p.stderr.Bytes()))
-	}
-	line, err := p.out.ReadString('\n')
+	var line string
+	err := within(p.limit, p.kill, func() (err error) {
+		if _, err := io.WriteString(p.in, request+"\n"); err != nil {
+			return err
+		}
+		line, err = p.out.ReadString('\n')
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: the answer to %q: %w: %s", p.cmd.Path, request, err, tail(p.stderr.Bytes()))
+		return nil, fmt.Errorf("%s: the answer to %q: %w: %s", p.cmd.Path, request, err, &p.said)
 	}
 	line = strings.TrimSpace(line)
 	if words := strings.Fields(line); len(words) > 1 && words[0] == "ok" {

@@ -59,10 +59,10 @@ func (r *Result) Side(name string) *SideResult {
 	return nil
 }
 
-// judge holds a row against a goal.
-func (r *Result) judge(g Goal) Verdict {
+// judge holds a row against a goal, if one of the sides that it names is there.
+func (r *Result) judge(g Goal) (v Verdict, ok bool) {
 	if len(g.By) == 0 {
-		return Verdict{Goal: g.String(), Value: r.Sides[0].Wall.Median / float64(g.Plus), Limit: 1}
+		return Verdict{Goal: g.String(), Value: r.Sides[0].Wall.Median / float64(g.Plus), Limit: 1}, true
 	}
 	var best *SideResult
 	for _, name := range g.By {
@@ -70,11 +70,18 @@ func (r *Result) judge(g Goal) Verdict {
 			best = s
 		}
 	}
-	v := Verdict{Goal: g.String(), Limit: g.Ratio}
-	if best != nil {
-		v.Value = max(0, best.Ratio.Median-float64(g.Plus)/best.Wall.Median)
+	if best == nil {
+		return Verdict{}, false
 	}
-	return v
+	return Verdict{Goal: g.String(), Limit: g.Ratio, Value: max(0, best.Ratio.Median-float64(g.Plus)/best.Wall.Median)}, true
+}
+
+// higher gives the higher of two peaks; below 0 they are bounds.
+func higher(a, b int64) int64 {
+	if a < 0 && b < 0 {
+		return min(a, b)
+	}
+	return max(a, b)
 }
 
 // String tells a goal in words.

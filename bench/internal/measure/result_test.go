@@ -28,9 +28,24 @@ func TestGoals(t *testing.T) {
 		{Goal{By: []string{"B"}, Ratio: 1, Plus: 250}, "at most 1 of B, and 250ns", 0.95, true},
 		{Goal{Plus: time.Microsecond}, "at most 1µs", 1.2, false},
 	} {
-		v := result().judge(c.goal)
-		if v.Goal != c.text || v.Met() != c.met || v.Value < c.value-1e-9 || v.Value > c.value+1e-9 {
+		v, ok := result().judge(c.goal)
+		if !ok || v.Goal != c.text || v.Met() != c.met || v.Value < c.value-1e-9 || v.Value > c.value+1e-9 {
 			t.Errorf("%+v: %+v, met: %v", c.goal, v, v.Met())
+		}
+	}
+}
+
+// TestGoalOfNobody wants no verdict where no side is there that Remora is held against.
+func TestGoalOfNobody(t *testing.T) {
+	if v, ok := result().judge(Goal{By: []string{"C"}, Ratio: 1}); ok {
+		t.Errorf("%+v, met: %v", v, v.Met())
+	}
+}
+
+func TestHigherPeak(t *testing.T) {
+	for _, c := range [][3]int64{{1, 2, 2}, {-2, -3, -3}, {-9, 4, 4}, {4, -9, 4}} {
+		if got := higher(c[0], c[1]); got != c[2] {
+			t.Errorf("of %d and %d: %d", c[0], c[1], got)
 		}
 	}
 }

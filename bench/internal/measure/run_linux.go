@@ -112,10 +112,10 @@ func (m *meter) run(s *Side, n int) (sample, error) {
 // each round.
 func (m *meter) round(i int) (err error) {
 	done, err := place(m.row, i)
+	defer func() { err = errors.Join(err, done()) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
 	for k := range m.row.Sides {
 		at := (i + k) % len(m.row.Sides)
 		took, err := m.run(&m.row.Sides[at], m.times[at])
@@ -133,7 +133,9 @@ func place(r *Row, round int) (done func() error, err error) {
 	put := func(cpus ...int) error {
 		var errs []error
 		for _, s := range r.Sides {
-			errs = append(errs, s.By.Place(cpus))
+			if err := s.By.Place(cpus); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s: %w", r.Name, s.Name, err))
+			}
 		}
 		return errors.Join(errs...)
 	}
@@ -153,16 +155,19 @@ func (m *meter) result(sums []string) *Result {
 		for k, c := range m.costs[i] {
 			wall, cpu, allocs = append(wall, c.wall), append(cpu, c.cpu), append(allocs, c.allocs)
 			ratios, busy = append(ratios, m.costs[0][k].wall/c.wall), append(busy, m.costs[0][k].cpu/max(c.cpu, 1))
-			if k == 0 || c.peak > side.Peak {
+			if k == 0 {
 				side.Peak = c.peak
 			}
+			side.Peak = higher(side.Peak, c.peak)
 		}
 		side.Wall, side.Ratio, side.ByCPU = SpreadOf(wall), SpreadOf(ratios), SpreadOf(busy)
 		side.CPU, side.Allocs = SpreadOf(cpu).Median, SpreadOf(allocs).Median
 		res.Sides = append(res.Sides, side)
 	}
 	for _, g := range r.Goals {
-		res.Goals = append(res.Goals, res.judge(g))
+		if v, ok := res.judge(g); ok {
+			res.Goals = append(res.Goals, v)
+		}
 	}
 	return res
 }

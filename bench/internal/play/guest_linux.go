@@ -19,18 +19,21 @@ import (
 //	ranges TARGET FILE    reads all with one call
 //	next TARGET FILE      reads the next of them
 func Ranges(o target.Options) map[string]Verb {
-	p := &player{options: o}
-	return map[string]Verb{"ranges": p.ranges, "next": p.next}
+	return (&player{options: o}).listed()
 }
 
 // Turns gives the verbs of Ranges for what serves one at a time: it is opened for each
 // request and closed after it.
 func Turns(o target.Options) map[string]Verb {
-	p := &player{options: o, turns: true}
-	return map[string]Verb{"ranges": p.ranges, "next": p.next}
+	return (&player{options: o, turns: true}).listed()
 }
 
-// load gives the segments of a file, and the memory that they read into.
+func (p *player) listed() map[string]Verb {
+	return map[string]Verb{"ranges": takes(2, p.ranges), "next": takes(2, p.next)}
+}
+
+// load gives the segments of a file of ranges, "ADDR SIZE" on each line, and the memory that
+// they read into: each has a part of it, one behind the other.
 func load(name string) (segs []remora.Seg, all []byte, err error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -39,7 +42,8 @@ func load(name string) (segs []remora.Seg, all []byte, err error) {
 	defer f.Close()
 	total := 0
 	var sizes []int
-	for in := bufio.NewScanner(f); in.Scan(); {
+	in := bufio.NewScanner(f)
+	for in.Scan() {
 		var a uint64
 		var size int
 		if _, err := fmt.Sscan(in.Text(), &a, &size); err != nil {
@@ -47,6 +51,9 @@ func load(name string) (segs []remora.Seg, all []byte, err error) {
 		}
 		segs, sizes = append(segs, remora.Seg{Addr: remora.Addr(a)}), append(sizes, size)
 		total += size
+	}
+	if err := in.Err(); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	all = used(uint64(total))
 	at := 0
@@ -78,9 +85,6 @@ func (l *loaded) one() error {
 
 // load makes the ranges of a target ready, and the work, of which Do is wanting.
 func (p *player) load(args []string) (*loaded, *Work, error) {
-	if len(args) != 2 {
-		return nil, nil, fmt.Errorf("%d arguments, not 2", len(args))
-	}
 	l := &loaded{}
 	var err error
 	if l.segs, l.all, err = load(args[1]); err != nil {

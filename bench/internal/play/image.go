@@ -38,19 +38,21 @@ import (
 //	search FILE START+SIZE...   open raw memory of those ranges, and find the page tables
 func Image() map[string]Verb {
 	return map[string]Verb{
-		"open": openImage, "seq": readRanges, "words": readWords,
-		"kernel": openKernel, "first": firstByte, "symbol": oneSymbol, "lookup": lookup, "symbols": allSymbols,
-		"ps": processes, "process": readProcess, "mappings": mappings, "translate": translate,
-		"registers": byRegisters, "search": bySearch,
+		"open":      takes(2, openImage),
+		"seq":       takes(3, readRanges),
+		"words":     takes(4, readWords),
+		"kernel":    takes(2, openKernel),
+		"first":     takes(2, firstByte),
+		"symbol":    takes(2, oneSymbol),
+		"lookup":    takes(2, lookup),
+		"symbols":   takes(2, allSymbols),
+		"ps":        takes(1, processes),
+		"process":   takes(4, readProcess),
+		"mappings":  takes(2, mappings),
+		"translate": takes(2, translate),
+		"registers": takes(1, byRegisters),
+		"search":    bySearch,
 	}
-}
-
-// want says how many arguments there must be.
-func want(args []string, n int) error {
-	if len(args) != n {
-		return fmt.Errorf("%d arguments, not %d", len(args), n)
-	}
-	return nil
 }
 
 // List reads a file of ranges: how long each is, and a line for each with its address and
@@ -61,23 +63,22 @@ func List(path string) (at []remora.Addr, size int, err error) {
 		return nil, 0, err
 	}
 	defer f.Close()
-	in := bufio.NewReader(f)
-	if _, err := fmt.Fscan(in, &size); err != nil {
+	in := bufio.NewScanner(f)
+	in.Scan()
+	if _, err := fmt.Sscan(in.Text(), &size); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
-	for {
+	for in.Scan() {
 		var a, off uint64
-		if n, _ := fmt.Fscanf(in, "\n%x %x", &a, &off); n != 2 {
-			return at, size, nil
+		if _, err := fmt.Sscanf(in.Text(), "%x %x", &a, &off); err != nil {
+			return nil, 0, fmt.Errorf("%s: %q: %w", path, in.Text(), err)
 		}
 		at = append(at, remora.Addr(a))
 	}
+	return at, size, in.Err()
 }
 
 func openImage(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	addr, err := parse(args[1:])
 	if err != nil {
 		return nil, err
@@ -134,9 +135,6 @@ func (s *spread) all(sum bool) error {
 }
 
 func readRanges(args []string) (*Work, error) {
-	if err := want(args, 3); err != nil {
-		return nil, err
-	}
 	at, size, err := List(args[1])
 	if err != nil {
 		return nil, err
@@ -168,9 +166,6 @@ func readRanges(args []string) (*Work, error) {
 }
 
 func readWords(args []string) (*Work, error) {
-	if err := want(args, 4); err != nil {
-		return nil, err
-	}
 	at, size, err := List(args[1])
 	if err != nil {
 		return nil, err

@@ -20,9 +20,6 @@ import (
 )
 
 func openKernel(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	addr, err := parse(args[1:])
 	if err != nil {
 		return nil, err
@@ -44,9 +41,6 @@ func address(k *target.Kernel, name string) (remora.Addr, error) {
 }
 
 func firstByte(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	var at remora.Addr
 	var b byte
 	return fresh(args[0], nil, func(k *target.Kernel) (err error) {
@@ -58,9 +52,6 @@ func firstByte(args []string) (*Work, error) {
 }
 
 func oneSymbol(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	var at remora.Addr
 	return fresh(args[0], nil, func(k *target.Kernel) (err error) {
 		at, err = address(k, args[1])
@@ -75,9 +66,6 @@ func names(path string) ([]string, error) {
 }
 
 func lookup(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	list, err := names(args[1])
 	if err != nil {
 		return nil, err
@@ -104,9 +92,6 @@ func lookup(args []string) (*Work, error) {
 }
 
 func allSymbols(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	list, err := names(args[1])
 	if err != nil {
 		return nil, err
@@ -148,9 +133,6 @@ func sumLines(lines []string) string {
 }
 
 func processes(args []string) (*Work, error) {
-	if err := want(args, 1); err != nil {
-		return nil, err
-	}
 	k, err := openTarget(args[0], nil)
 	if err != nil {
 		return nil, err
@@ -192,9 +174,6 @@ func process(path, number string) (*target.Kernel, *kernel.Process, error) {
 }
 
 func readProcess(args []string) (*Work, error) {
-	if err := want(args, 4); err != nil {
-		return nil, err
-	}
 	numbers, err := parse(args[2:])
 	if err != nil {
 		return nil, err
@@ -215,9 +194,6 @@ func readProcess(args []string) (*Work, error) {
 }
 
 func mappings(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	k, p, err := process(args[0], args[1])
 	if err != nil {
 		return nil, err
@@ -241,9 +217,6 @@ func mappings(args []string) (*Work, error) {
 }
 
 func translate(args []string) (*Work, error) {
-	if err := want(args, 2); err != nil {
-		return nil, err
-	}
 	at, _, err := List(args[1])
 	if err != nil {
 		return nil, err
@@ -274,9 +247,6 @@ func translate(args []string) (*Work, error) {
 func root(f *kernel.Found) string { return fmt.Sprintf("%x", uint64(f.Root)) }
 
 func byRegisters(args []string) (*Work, error) {
-	if err := want(args, 1); err != nil {
-		return nil, err
-	}
 	var found string
 	return &Work{
 		Do: func() error {

@@ -22,15 +22,24 @@ type Work struct {
 	Do     func() error
 	Digest func() (string, error) // of what Do has left
 	Close  func() error           // may be nil
-	Once   bool                   // it is closed after each request: it holds what others need
 
 	// Enter and Leave are called before and after all that one request has done, and are not
-	// timed; both may be nil.
+	// timed: they take and let go what others need, too. Both may be nil.
 	Enter, Leave func() error
 }
 
 // Verb makes work of its arguments, ready to be done.
 type Verb func(args []string) (*Work, error)
+
+// takes gives a verb that takes n arguments, and an error where there are others.
+func takes(n int, verb Verb) Verb {
+	return func(args []string) (*Work, error) {
+		if len(args) != n {
+			return nil, fmt.Errorf("%d arguments, not %d", len(args), n)
+		}
+		return verb(args)
+	}
+}
 
 // Serve does what r asks for until that ends.
 func Serve(r io.Reader, w io.Writer, verbs map[string]Verb) error {
@@ -81,11 +90,7 @@ func (s *server) answer(request string) (string, error) {
 		return "", err
 	}
 	said, err := s.perform(verb, n)
-	err = errors.Join(err, call(s.work.Leave))
-	if s.work.Once {
-		err = errors.Join(err, s.put())
-	}
-	return said, err
+	return said, errors.Join(err, call(s.work.Leave))
 }
 
 func call(f func() error) error {

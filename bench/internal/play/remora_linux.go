@@ -19,7 +19,7 @@ import (
 func Remora(o target.Options) map[string]Verb {
 	p := &player{options: o}
 	verbs := p.live()
-	verbs["read"] = p.read
+	verbs["read"] = p.moves(remora.Read)
 	return verbs
 }
 
@@ -40,18 +40,4 @@ func (p *player) open(args []string, numbers int) (remora.Target, []uint64, erro
 	}
 	t, err := target.Open(context.Background(), args[0], &p.options)
 	return t, values, err
-}
-
-func (p *player) read(args []string) (*Work, error) {
-	t, v, err := p.open(args, 2)
-	if err != nil {
-		return nil, err
-	}
-	segs := []remora.Seg{{Addr: remora.Addr(v[0]), Buf: used(v[1])}}
-	m, ctx := t.Memory(), context.Background()
-	return &Work{
-		Do:     func() error { _, err := m.ReadV(ctx, segs); return err },
-		Digest: func() (string, error) { return Sum(segs[0].Buf), nil },
-		Close:  t.Close,
-	}, nil
 }

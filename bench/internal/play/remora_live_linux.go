@@ -28,13 +28,13 @@ import (
 //	engine SIZE                        compat/processvm: between two spaces of this process
 func (p *player) live() map[string]Verb {
 	return map[string]Verb{
-		"write": p.write, "force": p.force, "ends": p.ends, "open": p.opens, "scatter": p.scatter,
+		"write": p.write, "force": p.moves(remora.Force), "ends": p.ends, "open": p.opens, "scatter": p.scatter,
 		"space": p.space, "sparse": p.sparse, "readv": readv, "engine": engine,
 	}
 }
 
-// moves is work that moves one range.
-func moves(t remora.Target, v []uint64, ctx context.Context, op remora.Op) *Work {
+// moved is the work of moving the range v, ADDR SIZE.
+func moved(ctx context.Context, t remora.Target, v []uint64, op remora.Op) *Work {
 	m, segs := t.Memory(), []remora.Seg{{Addr: remora.Addr(v[0]), Buf: used(v[1])}}
 	return &Work{
 		Do:     func() error { _, err := m.Transfer(ctx, op, segs); return err },
@@ -43,12 +43,15 @@ func moves(t remora.Target, v []uint64, ctx context.Context, op remora.Op) *Work
 	}
 }
 
-func (p *player) force(args []string) (*Work, error) {
-	t, v, err := p.open(args, 2)
-	if err != nil {
-		return nil, err
+// moves gives what moves a range, with a context that cannot end.
+func (p *player) moves(op remora.Op) Verb {
+	return func(args []string) (*Work, error) {
+		t, v, err := p.open(args, 2)
+		if err != nil {
+			return nil, err
+		}
+		return moved(context.Background(), t, v, op), nil
 	}
-	return moves(t, v, context.Background(), remora.Force), nil
 }
 
 func (p *player) ends(args []string) (*Work, error) {
@@ -57,7 +60,7 @@ func (p *player) ends(args []string) (*Work, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // that it could end is what matters
-	w := moves(t, v, ctx, remora.Read)
+	w := moved(ctx, t, v, remora.Read)
 	w.Close = func() error { cancel(); return t.Close() }
 	return w, nil
 }
@@ -180,9 +183,9 @@ func (p *player) space(args []string) (*Work, error) {
 
 // readv reads as compat/processvm does for who made the system call before.
 func readv(args []string) (*Work, error) {
-	v, err := parse(args)
-	if err != nil || len(v) != 3 {
-		return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+	v, err := ofProcess(args)
+	if err != nil {
+		return nil, err
 	}
 	buf := used(v[2])
 	local := []processvm.Iovec{{Base: linux.AddressOf(buf), Len: v[2]}}

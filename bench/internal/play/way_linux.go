@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/remora-go/remora"
 	"github.com/remora-go/remora/proc"
@@ -27,21 +26,18 @@ const piece = 1 << 20
 // ways gives what can be asked of a way to a process.
 //
 //	read, write PID ADDR SIZE
-//	each PID RANGES             each range by itself; RANGES is a file of lines "ADDR SIZE"
+//	each PID RANGES             each range by itself; RANGES is a file: see load
 //	space PID ADDR SIZE         all that is mapped there and can be read, 1 MiB a call
 //	open PID ADDR SIZE          begin, read, and end
 func ways(open func(pid int) (*way, error)) map[string]Verb {
-	held := func(make func(w *way, v []uint64) (*Work, error)) Verb {
+	held := func(make func(w *way, v []uint64) *Work) Verb {
 		return func(args []string) (*Work, error) {
-			v, err := parse(args)
-			if err != nil || len(v) != 3 {
-				return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
-			}
-			w, err := open(int(v[0]))
+			v, err := ofProcess(args)
 			if err != nil {
 				return nil, err
 			}
-			return w.hold(make(w, v))
+			w := &way{}
+			return w.turns(make(w, v), open, int(v[0])), nil
 		}
 	}
 	return map[string]Verb{
@@ -53,33 +49,39 @@ func ways(open func(pid int) (*way, error)) map[string]Verb {
 			if err != nil {
 				return nil, err
 			}
-			w, err := open(pid)
-			if err != nil {
-				return nil, err
-			}
-			return w.hold(w.each(segs), nil)
+			w := &way{}
+			return w.turns(w.each(segs), open, pid), nil
 		},
 		"open": func(args []string) (*Work, error) {
-			v, err := parse(args)
-			if err != nil || len(v) != 3 {
-				return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
+			v, err := ofProcess(args)
+			if err != nil {
+				return nil, err
 			}
 			return opening(open, v), nil
 		},
 	}
 }
 
-// hold has the process let go with the work, after each request: a tracer is in the way of
-// others.
-func (w *way) hold(work *Work, err error) (*Work, error) {
-	switch {
-	case w.close == nil:
-	case err != nil:
-		err = errors.Join(err, w.close())
-	default:
-		work.Close, work.Once = w.close, true
+// ofProcess takes PID ADDR SIZE.
+func ofProcess(args []string) ([]uint64, error) {
+	v, err := parse(args)
+	if err != nil || len(v) != 3 {
+		return nil, errors.Join(fmt.Errorf("not PID ADDR SIZE: %q", args), err)
 	}
-	return work, err
+	return v, nil
+}
+
+// turns has w be a way to the process while a request lasts: a tracer is in the way of others.
+func (w *way) turns(work *Work, open func(pid int) (*way, error), pid int) *Work {
+	work.Enter = func() error {
+		now, err := open(pid)
+		if err == nil {
+			*w = *now
+		}
+		return err
+	}
+	work.Leave = func() error { return call(w.close) }
+	return work
 }
 
 // full is an error unless all was moved.
@@ -90,12 +92,12 @@ func full(n int, err error, p []byte) error {
 	return nil
 }
 
-func (w *way) reading(v []uint64) (*Work, error) {
+func (w *way) reading(v []uint64) *Work {
 	buf, a := used(v[2]), v[1]
 	return &Work{
 		Do:     func() error { n, err := w.read(buf, a); return full(n, err, buf) },
 		Digest: func() (string, error) { return Sum(buf), nil },
-	}, nil
+	}
 }
 
 // pattern is what is written for the benchmark.
@@ -107,9 +109,9 @@ func pattern(size uint64) []byte {
 	return b
 }
 
-func (w *way) writing(v []uint64) (*Work, error) {
+func (w *way) writing(v []uint64) *Work {
 	buf, a := pattern(v[2]), v[1]
-	return written(v, func() error { n, err := w.write(buf, a); return full(n, err, buf) }), nil
+	return written(v, func() error { n, err := w.write(buf, a); return full(n, err, buf) })
 }
 
 // written is the work of writing v, that is PID ADDR SIZE. For a digest the range is
@@ -135,7 +137,7 @@ func written(v []uint64, do func() error) *Work {
 	return &Work{Do: do, Digest: look}
 }
 
-// scattered takes PID RANGES, with memory for the ranges, one behind the other.
+// scattered takes PID RANGES: see load.
 func scattered(args []string) (pid int, segs []remora.Seg, err error) {
 	if len(args) != 2 {
 		return 0, nil, fmt.Errorf("not PID RANGES: %q", args)
@@ -143,25 +145,8 @@ func scattered(args []string) (pid int, segs []remora.Seg, err error) {
 	if _, err := fmt.Sscan(args[0], &pid); err != nil {
 		return 0, nil, err
 	}
-	text, err := os.ReadFile(args[1])
-	if err != nil {
-		return 0, nil, err
-	}
-	var sizes []int
-	total := 0
-	for line := range strings.Lines(string(text)) {
-		var a uint64
-		var n int
-		if _, err := fmt.Sscanf(line, "%x %d", &a, &n); err != nil {
-			return 0, nil, fmt.Errorf("%s: %q: %w", args[1], line, err)
-		}
-		segs, sizes, total = append(segs, remora.Seg{Addr: remora.Addr(a)}), append(sizes, n), total+n
-	}
-	rest := used(uint64(total))
-	for i, n := range sizes {
-		segs[i].Buf, rest = rest[:n:n], rest[n:]
-	}
-	return pid, segs, nil
+	segs, _, err = load(args[1])
+	return pid, segs, err
 }
 
 // got is the digest of what was read of segs.
@@ -195,7 +180,7 @@ func (w *way) each(segs []remora.Seg) *Work {
 }
 
 // space reads what /proc/PID/maps lists.
-func (w *way) space(v []uint64) (*Work, error) {
+func (w *way) space(v []uint64) *Work {
 	buf := used(piece)
 	walk := func(see func([]byte)) error {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/maps", v[0]))
@@ -220,7 +205,7 @@ func (w *way) space(v []uint64) (*Work, error) {
 		}
 		return nil
 	}
-	return walked(walk), nil
+	return walked(walk)
 }
 
 // within says whether a region can be read and lies where v, that is PID ADDR SIZE, says.
@@ -249,10 +234,7 @@ func opening(open func(pid int) (*way, error), v []uint64) *Work {
 				return err
 			}
 			n, err := w.read(buf, v[1])
-			if err = full(n, err, buf); w.close != nil {
-				err = errors.Join(err, w.close())
-			}
-			return err
+			return errors.Join(full(n, err, buf), call(w.close))
 		},
 		Digest: func() (string, error) { return Sum(buf), nil },
 	}

@@ -73,15 +73,7 @@ func curves(rows []*measure.Result, at func(r *measure.Result, s *measure.SideRe
 		}
 	}
 	for _, c := range all {
-		slices.SortStableFunc(c.Points, func(a, b Point) int {
-			switch {
-			case a.X < b.X:
-				return -1
-			case a.X > b.X:
-				return 1
-			}
-			return 0
-		})
+		slices.SortStableFunc(c.Points, byX)
 	}
 	return slices.DeleteFunc(all, func(c Curve) bool { return len(c.Points) < 2 })
 }
@@ -153,7 +145,10 @@ func bars(f *File, name, title, begin string) Figure {
 		if !strings.HasPrefix(r.Name, begin) || !strings.Contains(r.Name, "whole process") && !strings.Contains(r.Name, "by crash") {
 			continue
 		}
-		image := r.Name[strings.LastIndex(r.Name, ", ")+2:]
+		image := r.Name
+		if i := strings.LastIndex(image, ", "); i >= 0 {
+			image = image[i+2:]
+		}
 		for i, s := range r.Sides {
 			b := Bar{Name: image + ": " + s.Name, Label: duration(s.Wall.Median), Remora: i == 0, Value: s.Wall.Median}
 			if !slices.ContainsFunc(fig.Bars, func(o Bar) bool { return o.Name == b.Name }) {

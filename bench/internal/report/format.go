@@ -150,7 +150,7 @@ func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(text)
 }
 
-// table writes a table. What begins with a digit in every line of a column is set to the right.
+// table is a table of the page.
 type table struct {
 	head  []string
 	right []bool

@@ -22,6 +22,8 @@ type Growth struct {
 // Point is one row of a series: how much work it is, and how many nanoseconds it takes.
 type Point struct{ X, Y float64 }
 
+func byX(a, b Point) int { return cmp.Compare(a.X, b.X) }
+
 // slack is what an exponent may be off by: three points within 5 % of their line.
 const slack = 0.05
 
@@ -50,11 +52,13 @@ func Growths(rows []*measure.Result) []Growth {
 	all = slices.DeleteFunc(all, func(g Growth) bool { return len(g.Points) < 2 })
 	for i := range all {
 		g := &all[i]
-		slices.SortStableFunc(g.Points, func(a, b Point) int { return cmp.Compare(a.X, b.X) })
+		slices.SortStableFunc(g.Points, byX)
 		g.Exponent = exponent(g.Points)
 	}
 	for i := range all {
-		all[i].Limit = limit(&all[i], all)
+		if g := &all[i]; g.Remora {
+			g.Limit = limit(g, all)
+		}
 	}
 	return all
 }
@@ -69,7 +73,7 @@ func limit(g *Growth, all []Growth) float64 {
 	var best *Growth
 	for i := range all {
 		o := &all[i]
-		if o.Group == g.Group && o.Series == g.Series && !o.Remora && len(o.Points) == len(g.Points) && (best == nil || last(o) < last(best)) {
+		if o.Group == g.Group && o.Series == g.Series && !ours(o.Side) && len(o.Points) == len(g.Points) && (best == nil || last(o) < last(best)) {
 			best = o
 		}
 	}

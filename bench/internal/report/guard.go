@@ -45,13 +45,16 @@ func (f *Fall) String() string {
 	return fmt.Sprintf("%s: %+.1f %%, allowed are %.1f %%", text, 100*f.Rise, 100*f.Allowed)
 }
 
+// ours tells whether a side is Remora, in whatever way: it is no measure of itself.
+func ours(side string) bool { return strings.HasPrefix(side, "Remora") }
+
 // Steadiest gives the sides that a row is held against: of those others that do the same work, the
 // one by which the ratio of times is the steadiest, and the one by which that of CPU times is.
 func Steadiest(was *measure.Result) (time, cpu string) {
 	var best, busy *measure.SideResult
 	for i := 1; i < len(was.Sides); i++ {
 		s := &was.Sides[i]
-		if s.Other || strings.HasPrefix(s.Name, "Remora") { // the latter would fall with it
+		if s.Other || ours(s.Name) { // the latter would fall with it
 			continue
 		}
 		if best == nil || spread(s.Ratio) < spread(best.Ratio) {

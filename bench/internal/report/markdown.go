@@ -86,7 +86,7 @@ type judged struct{ group, row, goal, reached, far, why string }
 func (p *page) judge(give func(j judged, ok bool)) {
 	for _, r := range p.Rows {
 		for _, v := range r.Goals {
-			give(judged{r.Group, r.Name, goalText(v), number(v.Value), distance(v.Value, v.Limit), r.Why}, v.Met())
+			give(judged{r.Group, r.Name, cell(v.Goal), number(v.Value), distance(v.Value, v.Limit), r.Why}, v.Met())
 		}
 	}
 	for _, g := range p.growth {
@@ -100,9 +100,6 @@ func (p *page) judge(give func(j judged, ok bool)) {
 		}
 	}
 }
-
-// goalText is the goal as a sentence of the page has it.
-func goalText(v measure.Verdict) string { return cell(v.Goal) }
 
 // missed lists failures and the goals that are not met.
 func (p *page) missed() {

@@ -122,7 +122,7 @@ func TestGrowth(t *testing.T) {
 		rows = append(rows,
 			&measure.Result{Series: "square", X: x, Sides: []measure.SideResult{side("Remora", x*x), side("C", x), side("cube", x*x*x)}},
 			&measure.Result{Series: "flat", X: x, Flat: true, Sides: []measure.SideResult{side("Remora", 7)}},
-			&measure.Result{Series: "machine", X: x, Sides: []measure.SideResult{side("Remora", math.Pow(x, 1.1)), side("C", math.Pow(x, 1.2))}})
+			&measure.Result{Series: "machine", X: x, Sides: []measure.SideResult{side("Remora", math.Pow(x, 1.1)), side("C", math.Pow(x, 1.2)), side("Remora, another way", math.Pow(x, 1.5)/100)}})
 	}
 	rows = append(rows, &measure.Result{Series: "one point", X: 1, Sides: []measure.SideResult{side("Remora", 1)}}, &measure.Result{})
 	want := map[string][2]float64{ // exponent and limit

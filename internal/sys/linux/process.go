@@ -17,6 +17,12 @@ func DiesWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 }
 
+// OwnGroup gives the attributes of a process in a group of its own: see KillGroup.
+func OwnGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// KillGroup kills all processes of the group that a process began.
+func KillGroup(pid int) Errno { return errnoOf(unix.Kill(-pid, unix.SIGKILL)) }
+
 // OwnSession gives the attributes of a process in a session of its own, which no terminal
 // sends signals to.
 func OwnSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
