@@ -326,10 +326,11 @@ func (p *page) method() {
 	p.say("- **Same work.** Each contender first does the work once and tells a digest of what came out: CRC-32 and length of\n"+
 		"  the bytes, or of a text into which lists are put. Where two differ the row is an error, not a number. Contenders in\n"+
 		"  *italics* do other work, whose output is another one: they are limits of the machine, or what a start costs.\n"+
-		"- **Warm-up.** Each then does it once, twice, four times and so on, until that takes a quarter of %v. None of this is counted.\n"+
+		"- **Warm-up.** Each then does it once, and ever more often, until that takes a quarter of %v. None of this is counted.\n"+
 		"- **In turns.** In each of %d rounds (10 where doing it once takes more than a second) each does it as often as fits in\n"+
 		"  %v, one after another, and another one begins each round. All of them are bound to one processor, which is the next\n"+
-		"  one each round, save in rows that need two or that run whole processes.\n"+
+		"  one each round, save in rows that need two or that run whole processes. Of those in Go that is the thread that works,\n"+
+		"  none of the runtime's, and ten times a round it lets the scheduler in.\n"+
 		"- **Numbers.** Time is that of doing it once: the median of the rounds, and their quartiles. What Remora needs is its time\n"+
 		"  by the other's of the same round: again the median, and the quartiles in brackets. CPU time is that of the\n"+
 		"  whole process, user and system. Peak memory is the most that was resident: of a process that\n"+
