@@ -74,7 +74,7 @@ func kinds() map[string][]way {
 		},
 		"space": {
 			{byRemora, "remora", "space", "Regions, and Memory.ReadV of 1 MiB a call"},
-			{byTwo, "remora-2", "space", "Regions, and Memory.ReadV of 16 MiB a call, opened with Parallel: 2"},
+			{byTwo, "remora-2", "space", "Regions, and Memory.ReadV of 1 MiB a call, of one half in each of two goroutines"},
 			{byVM, "C", "space", "/proc/PID/maps, and process_vm_readv(2) of 1 MiB a call"},
 			{byMem, "C", "prspace", "/proc/PID/maps, and pread(2) of /proc/PID/mem, 1 MiB a call"},
 			{byPages, "C", "pgspace", "/proc/PID/maps, and process_vm_readv(2) of each page by itself"},

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -80,19 +81,21 @@ __attribute__((unused)) static void add(struct sum *sum, const void *data, size_
 }
 
 // room gives at least size bytes that have been touched, the same ones until much more or
-// much fewer are asked for: the first part of a large piece lies better in memory than a
-// small piece. They begin with a page, as large buffers do in Go: a copy is slower otherwise.
+// much fewer are asked for. They lie in huge pages, where the kernel has some: how the small ones
+// lie in the caches is luck, a tenth more or less of the time of a copy.
 __attribute__((unused)) static void *room(size_t size)
 {
 	static void *p;
 	static size_t have;
+	const size_t huge = 2 << 20;
 	if (size > have || size < have / 2) {
 		free(p);
-		p = aligned_alloc(4096, (size + 4095) / 4096 * 4096);
+		have = (size + huge - 1) / huge * huge;
+		p = aligned_alloc(huge, have);
 		if (!p)
 			abort();
-		memset(p, 1, size);
-		have = size;
+		madvise(p, have, MADV_HUGEPAGE);
+		memset(p, 1, have);
 	}
 	return p;
 }

@@ -23,3 +23,11 @@ func place(cpu string) (string, error) {
 	runtime.LockOSThread()
 	return cpu, linux.Place(linux.ThreadID(), n)
 }
+
+// inHuge asks for huge pages of a size under b, which has not been touched, and gives where
+// the first of them begins.
+func inHuge(b []byte, size uint64) uint64 {
+	at := -linux.AddressOf(b) % size
+	linux.Advise(linux.AddressOf(b)+at, uint64(len(b))/size*size-size, linux.AdviseHugePage) // it may know none
+	return at
+}

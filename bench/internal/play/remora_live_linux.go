@@ -140,15 +140,7 @@ func (p *player) scatter(args []string) (*Work, error) {
 	return w, nil
 }
 
-// most is how much is read at a time of what is larger than any buffer: what several
-// threads share out is larger.
-func (p *player) most() uint64 {
-	if p.options.Parallel > 1 {
-		return 16 * piece
-	}
-	return piece
-}
-
+// space reads all that is mapped in a range, in one goroutine or a half in each of two.
 func (p *player) space(args []string) (*Work, error) {
 	t, v, err := p.open(args, 2)
 	if err != nil {
@@ -158,25 +150,13 @@ func (p *player) space(args []string) (*Work, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("%s lists no mappings", args[0]), t.Close())
 	}
-	m, ctx, segs, buf := t.Memory(), context.Background(), make([]remora.Seg, 1), used(p.most())
-	w := walked(func(see func([]byte)) error {
-		for reg, err := range mapper.Regions(ctx) {
-			if err != nil {
-				return err
-			}
-			if !within(reg, []uint64{0, v[0], v[1]}) {
-				continue
-			}
-			for at := uint64(0); at < reg.Size; at += uint64(len(buf)) {
-				segs[0] = remora.Seg{Addr: reg.Start + remora.Addr(at), Buf: buf[:min(uint64(len(buf)), reg.Size-at)]}
-				if _, err := m.ReadV(ctx, segs); err != nil {
-					return err
-				}
-				see(segs[0].Buf)
-			}
-		}
-		return nil
-	})
+	parts := uint64(max(1, p.options.Parallel))
+	var all []reading
+	for i := range parts {
+		first, end := v[0]+v[1]/parts*i, v[0]+v[1]/parts*(i+1)
+		all = append(all, (&walk{mem: t.Memory(), in: mapper, first: first, end: end, buf: used(piece)}).read)
+	}
+	w := together(all, func(d *digest, _ remora.Addr, p []byte) { d.add(p) })
 	w.Close = t.Close
 	return w, nil
 }

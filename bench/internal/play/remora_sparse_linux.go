@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/remora-go/remora"
 )
@@ -28,32 +27,14 @@ func (p *player) sparse(args []string) (*Work, error) {
 		return nil, errors.Join(fmt.Errorf("%s does not tell what is resident", args[0]), t.Close())
 	}
 	half := v[1] / uint64(halves)
-	var all []*sparse
+	var all []reading
 	for i := range halves {
 		r := remora.Range{Start: remora.Addr(v[0] + uint64(i)*half), Size: half}
-		all = append(all, &sparse{mem: t.Memory(), in: presence, within: r, buf: used(piece)})
+		all = append(all, (&sparse{mem: t.Memory(), in: presence, within: r, buf: used(piece)}).read)
 	}
-	return &Work{
-		Do: func() error {
-			var others sync.WaitGroup
-			errs := make([]error, halves)
-			for i, s := range all[1:] {
-				others.Go(func() { errs[1+i] = s.read(nil) })
-			}
-			errs[0] = all[0].read(nil)
-			others.Wait()
-			return errors.Join(errs...)
-		},
-		Digest: func() (string, error) {
-			var d digest
-			var errs []error
-			for _, s := range all {
-				errs = append(errs, s.read(func(a remora.Addr, p []byte) { pages(&d, a, p) }))
-			}
-			return d.String(), errors.Join(errs...)
-		},
-		Close: t.Close,
-	}, nil
+	w := together(all, pages)
+	w.Close = t.Close
+	return w, nil
 }
 
 // pages takes the address and the bytes of each page that holds other than zeros.
@@ -77,7 +58,7 @@ type sparse struct {
 	size   int
 }
 
-func (s *sparse) read(see func(remora.Addr, []byte)) error {
+func (s *sparse) read(see seer) error {
 	for run, err := range s.in.Present(context.Background(), s.within) {
 		if err != nil {
 			return err
@@ -97,14 +78,12 @@ func (s *sparse) read(see func(remora.Addr, []byte)) error {
 	return s.flush(see)
 }
 
-func (s *sparse) flush(see func(remora.Addr, []byte)) error {
+func (s *sparse) flush(see seer) error {
 	if _, err := s.mem.ReadV(context.Background(), s.segs); err != nil {
 		return err
 	}
 	for i := range s.segs {
-		if see != nil {
-			see(s.segs[i].Addr, s.segs[i].Buf)
-		}
+		see(s.segs[i].Addr, s.segs[i].Buf)
 	}
 	s.segs, s.size = s.segs[:0], 0
 	return nil
