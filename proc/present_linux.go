@@ -25,6 +25,7 @@ func (p *Process) Present(ctx context.Context, r remora.Range) iter.Seq2[remora.
 			return
 		}
 		defer p.gate.Leave()
+		yield = handing(&p.gate, yield)
 		s := seeker{as: p.take(), page: uint64(p.info.Granule), yield: yield}
 		defer s.as.drop()
 		if s.as.pagemap < 0 {

@@ -101,3 +101,35 @@ func last(p *Process, r remora.Range, t *testing.T) (err error) {
 	}
 	return err
 }
+
+// TestLoopsRest wants a read that is made in the body of a loop over the map to be alone: what
+// it asks about the process is short then.
+func TestLoopsRest(t *testing.T) {
+	b := newBench(t)
+	p, err := Open(b.Pid(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	alone := func() {
+		t.Helper()
+		if !p.gate.Enter() {
+			t.Fatal("closed")
+		}
+		if p.kept() {
+			t.Error("a call fears that another one holds the address space")
+		}
+		p.gate.Leave()
+	}
+	for range p.Regions(t.Context()) {
+		alone()
+		break
+	}
+	for range p.Present(t.Context(), remora.Range{Size: ^uint64(0)}) {
+		alone()
+		break
+	}
+	if n := p.gate.Inside(); n != 0 {
+		t.Errorf("%d calls are inside", n)
+	}
+}

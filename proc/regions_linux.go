@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/remora-go/remora"
+	"github.com/remora-go/remora/internal/xfer"
 )
 
 // Regions lists the mappings, read anew at each call.
@@ -31,6 +32,7 @@ func listed[T any](ctx context.Context, p *Process, name string, parse func(io.R
 			return
 		}
 		defer p.gate.Leave()
+		yield = handing(&p.gate, yield)
 		f, err := os.Open(p.path(name))
 		if err != nil {
 			yield(zero, p.lostOr(err))
@@ -52,6 +54,16 @@ func listed[T any](ctx context.Context, p *Process, name string, parse func(io.R
 		if !p.identical() {
 			yield(zero, remora.ErrGone)
 		}
+	}
+}
+
+// handing is yield, during which the call rests: it holds no address space then, and a read
+// that is made there need not fear so (R50).
+func handing[T any](g *xfer.Gate, yield func(T, error) bool) func(T, error) bool {
+	return func(item T, err error) bool {
+		g.Rest()
+		defer g.Wake()
+		return yield(item, err)
 	}
 }
 

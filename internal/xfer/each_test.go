@@ -123,10 +123,18 @@ func TestAdmit(t *testing.T) {
 	if err := g.Admit(remora.Write|ops, ops, true); err != nil {
 		t.Errorf("write: %v", err)
 	}
+	g.Rest()
+	if n := g.Inside(); n != 0 {
+		t.Errorf("%d calls are inside, and the only one rests", n)
+	}
 	left := make(chan struct{})
 	go func() { g.Close(); close(left) }()
 	for !g.Closed() {
 		runtime.Gosched()
+	}
+	g.Wake()
+	if n := g.Inside(); n != 1 {
+		t.Errorf("%d calls are inside, not 1", n)
 	}
 	select {
 	case <-left:

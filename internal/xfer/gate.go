@@ -12,13 +12,16 @@ import (
 // Gate counts the calls inside a Space, so that Close can wait for them. The zero
 // Gate is open.
 type Gate struct {
-	state atomic.Int64 // calls inside, plus closing once Close has begun
+	state atomic.Int64 // calls inside, resting for each that rests instead, closing once Close has begun
 	once  sync.Once
 	empty chan struct{} // made by Close; closed by the last call to leave
 	mu    sync.Mutex
 }
 
-const closing = 1 << 62
+const (
+	resting = 1 << 31
+	closing = 1 << 62
+)
 
 // Enter lets a call in. It gives false, and lets nobody in, once Close has begun.
 func (g *Gate) Enter() bool {
@@ -47,8 +50,15 @@ func (g *Gate) Admit(op, ops remora.Op, writable bool) error {
 	return err
 }
 
-// Inside gives the number of calls inside.
-func (g *Gate) Inside() int { return int(g.state.Load() &^ closing) }
+// Rest says that a call which is inside does nothing, until Wake: it waits for who takes what
+// it has found. Close waits for it still.
+func (g *Gate) Rest() { g.state.Add(resting - 1) }
+
+// Wake ends what Rest began.
+func (g *Gate) Wake() { g.state.Add(1 - resting) }
+
+// Inside gives the number of calls inside that do not rest.
+func (g *Gate) Inside() int { return int(g.state.Load() & (resting - 1)) }
 
 // Closed says whether Close has begun.
 func (g *Gate) Closed() bool { return g.state.Load() >= closing }
