@@ -329,9 +329,9 @@ func (p *page) method() {
 		"- **Warm-up.** Each then does it once, and ever more often, until that takes a quarter of %v. None of this is counted.\n"+
 		"- **In turns.** In each of %d rounds (10 where doing it once takes more than a second) each does it as often as fits in\n"+
 		"  %v, one after another, and another one begins each round. Who does it eight times or more does it some times more before,\n"+
-		"  which are not counted: the one before has put other things into the caches. All of them are bound to one processor, which is the next\n"+
-		"  one each round, save in rows that need two or that run whole processes. Of those in Go that is the thread that works,\n"+
-		"  none of the runtime's, and ten times a round it lets the scheduler in.\n"+
+		"  which are not counted: the one before has put other things into the caches. All of them are bound to one processor,\n"+
+		"  which is the next one each round, save in rows that need two or that run whole processes. Of those in Go that is the\n"+
+		"  thread that works, none of the runtime's, and ten times a round it lets the scheduler in. Buffers lie in huge pages.\n"+
 		"- **Numbers.** Time is that of doing it once: the median of the rounds, and their quartiles. What Remora needs is its time\n"+
 		"  by the other's of the same round: again the median, and the quartiles in brackets. CPU time is that of the\n"+
 		"  whole process, user and system. Peak memory is the most that was resident: of a process that\n"+
