@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,7 +31,7 @@ func (b *bench) check(groups []group, path string) error {
 	if err != nil {
 		return err
 	}
-	fallen, err := b.fallen(groups, f)
+	fallen, err := b.fallen(groups, f, false)
 	if err != nil {
 		return err
 	}
@@ -44,38 +45,55 @@ func (b *bench) check(groups []group, path string) error {
 // row tells rows apart.
 type row struct{ group, name string }
 
-// fallen gives the rows that have fallen: at every look at them.
-func (b *bench) fallen(groups []group, f *report.File) (suspects []row, err error) {
-	for _, r := range f.Rows {
-		if r.Guard && b.wanted(r.Group, r.Name, nil) {
-			suspects = append(suspects, row{r.Group, r.Name})
-		}
-	}
-	if len(suspects) == 0 {
-		return nil, errors.New("no row of that file is steady enough to be held against")
-	}
-	for i, o := range looks() {
-		if len(suspects) == 0 {
-			break
-		}
-		if suspects, err = b.look(groups, f, suspects, o, i == len(looks())-1); err != nil {
-			return nil, err
-		}
-	}
-	return suspects, nil
+// suspect is a row that may have fallen, and by how much.
+type suspect struct {
+	row
+	rise float64
 }
 
-// look measures some rows, and gives those of them that are suspect; at the last look,
-// those that have fallen.
-func (b *bench) look(groups []group, f *report.File, rows []row, o measure.Options, last bool) (left []row, err error) {
-	var open []group
+// fallen gives the rows that have fallen: at every look at them. Where one is enough to know,
+// it looks no further than that takes.
+func (b *bench) fallen(groups []group, f *report.File, one bool) (all []row, err error) {
+	steady := false
 	for _, g := range groups {
-		if slices.ContainsFunc(rows, func(r row) bool { return r.group == g.name }) {
-			open = append(open, g)
+		var suspects []suspect
+		for _, r := range f.Rows {
+			if r.Guard && r.Group == g.name && b.wanted(r.Group, r.Name, nil) {
+				suspects = append(suspects, suspect{row: row{r.Group, r.Name}})
+			}
+		}
+		steady = steady || len(suspects) > 0
+		for i, o := range looks() {
+			if len(suspects) == 0 {
+				break
+			}
+			if suspects, err = b.look(g, f, suspects, o, i == len(looks())-1); err != nil {
+				return nil, err
+			}
+			if one {
+				slices.SortFunc(suspects, func(a, b suspect) int { return cmp.Compare(b.rise, a.rise) })
+				suspects = suspects[:min(len(suspects), 3)]
+			}
+		}
+		for _, s := range suspects {
+			all = append(all, s.row)
+		}
+		if one && len(all) > 0 {
+			break
 		}
 	}
+	if !steady {
+		return nil, errors.New("no row of that file is steady enough to be held against")
+	}
+	return all, nil
+}
+
+// look measures some rows of a group, and gives those of them that are suspect; at the last look,
+// those that have fallen.
+func (b *bench) look(g group, f *report.File, rows []suspect, o measure.Options, last bool) (left []suspect, err error) {
+	asked := func(of row) bool { return slices.ContainsFunc(rows, func(s suspect) bool { return s.row == of }) }
 	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool {
-		if !slices.Contains(rows, row{r.Group, r.Name}) {
+		if !asked(row{r.Group, r.Name}) {
 			return false
 		}
 		time, cpu := report.Steadiest(f.Row(r.Group, r.Name))
@@ -84,23 +102,24 @@ func (b *bench) look(groups []group, f *report.File, rows []row, o measure.Optio
 		})
 		return true
 	}}
-	now.run(open, func(r *measure.Result) {
+	now.run([]group{g}, func(r *measure.Result) {
 		falls, e := report.Compare(f.Row(r.Group, r.Name), r)
 		err = errors.Join(err, e)
-		bad, steady := false, false
+		bad, steady, rise := false, false, 0.0
 		for _, fall := range falls {
 			bad, steady = bad || fall.Fallen() || !last && fall.Suspect(), steady || fall.Steady()
+			rise = max(rise, fall.Rise)
 			if !b.quiet {
 				fmt.Println(&fall)
 			}
 		}
 		if bad || !steady && !last {
-			left = append(left, row{r.Group, r.Name})
+			left = append(left, suspect{row{r.Group, r.Name}, rise})
 		}
 	})
-	for _, r := range rows {
-		if !slices.ContainsFunc(now.rows, func(m *measure.Result) bool { return m.Group == r.group && m.Name == r.name }) {
-			err = errors.Join(err, fmt.Errorf("%s: %s: is in the file, and was not measured", r.group, r.name))
+	for _, s := range rows {
+		if !slices.ContainsFunc(now.rows, func(m *measure.Result) bool { return m.Group == s.group && m.Name == s.name }) {
+			err = errors.Join(err, fmt.Errorf("%s: %s: is in the file, and was not measured", s.group, s.name))
 		}
 	}
 	return left, errors.Join(err, now.whether())
@@ -122,7 +141,7 @@ func (b *bench) prove(groups []group, path string, times int) error {
 		right, began := 0, time.Now()
 		for i := range times {
 			run := &bench{only: b.only, handicap: handicap, quiet: true}
-			fallen, err := run.fallen(groups, f)
+			fallen, err := run.fallen(groups, f, handicap != "")
 			if err != nil {
 				return err
 			}

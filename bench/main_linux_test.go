@@ -114,9 +114,13 @@ func TestCheck(t *testing.T) {
 		{3 * time.Millisecond, 4 * time.Millisecond, "one two"},
 	} {
 		b := &bench{quiet: true}
-		fallen, err := b.fallen(fixed(race("one", "same", c.one), race("two", "same", c.two)), f)
+		rows := func() []group { return fixed(race("one", "same", c.one), race("two", "same", c.two)) }
+		fallen, err := b.fallen(rows(), f, false)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if some, err := b.fallen(rows(), f, true); err != nil || (len(some) > 0) != (c.want != "") {
+			t.Errorf("with %v and %v, if one is enough: %v (%v)", c.one, c.two, some, err)
 		}
 		var got []string
 		for _, r := range fallen {
@@ -127,10 +131,10 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	b := &bench{quiet: true}
-	if _, err := b.fallen(fixed(race("one", "same", 1)), f); err == nil {
+	if _, err := b.fallen(fixed(race("one", "same", 1)), f, false); err == nil {
 		t.Error("a row is gone, and that is no error")
 	}
-	if _, err := b.fallen(fixed(), &report.File{}); err == nil {
+	if _, err := b.fallen(fixed(), &report.File{}, false); err == nil {
 		t.Error("there is nothing to hold against, and that is no error")
 	}
 }
