@@ -182,7 +182,8 @@ func (g *guests) sides(v *standing, player, do, file string) []measure.Side {
 
 const (
 	whyShared  = "Memory that QEMU shares is mapped once and copied; each call looks before and after it whether QEMU is still there."
-	whyPrivate = "The kernel looks up and pins every page that it copies; what remains above it is the check after each call that the process is still the one that was opened."
+	whyPrivate = "The kernel looks up and pins every page that it copies; what remains above it is the check after each call that the process is still the one that was opened. " +
+		"Many ranges are also placed in QEMU's memory one by one, some 40 ns each. The caches hold 4 MiB, and do not hold 64."
 )
 
 // bulkRows read one range.

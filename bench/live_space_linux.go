@@ -126,7 +126,8 @@ func (l *live) sparseRows() ([]measure.Row, error) {
 				Sides:  l.sides("sparse", at(area, size), byRemora, byVM, byMem),
 				Goals:  []measure.Goal{rawGoal(64*mib, byVM, byMem)},
 				Series: "bytes reserved, never touched", X: float64(size), Flat: true,
-				Why: "gdb, Delve and dd cannot tell what is resident; they would read, and so bring into the process, zeros of all that is reserved.",
+				Why: "What lies above the raw call is the question after each MiB whether the process is the one that was opened, and Go's runtime. " +
+					"gdb, Delve and dd cannot tell what is resident; they would read, and so bring into the process, zeros of all that is reserved.",
 			}
 			if threads == 2 {
 				r.Name, r.Series, r.Wide = r.Name+", two threads", r.Series+", two threads", true

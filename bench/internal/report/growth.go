@@ -17,6 +17,7 @@ type Growth struct {
 	Points              []Point
 	Exponent            float64 // time grows as X to this power
 	Limit               float64 // of the exponent; for Remora alone
+	Why                 string  // of the row with the most work
 }
 
 // Point is one row of a series: how much work it is, and how many nanoseconds it takes.
@@ -46,6 +47,9 @@ func Growths(rows []*measure.Result) []Growth {
 		}
 		for i, s := range r.Sides {
 			g := find(Growth{Group: r.Group, Series: r.Series, Side: s.Name, Remora: i == 0, Flat: r.Flat})
+			if len(g.Points) == 0 || r.X > slices.MaxFunc(g.Points, byX).X {
+				g.Why = r.Why
+			}
 			g.Points = append(g.Points, Point{r.X, s.Wall.Median})
 		}
 	}

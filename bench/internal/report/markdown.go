@@ -91,7 +91,7 @@ func (p *page) judge(give func(j judged, ok bool)) {
 	}
 	for _, g := range p.growth {
 		if g.Remora {
-			give(judged{g.Group, g.Series + ": growth", kind(g), number(g.Exponent), distance(g.Exponent, g.Limit), ""}, g.Exponent <= g.Limit)
+			give(judged{g.Group, g.Series + ": growth", kind(g), number(g.Exponent), distance(g.Exponent, g.Limit), g.Why}, g.Exponent <= g.Limit)
 		}
 	}
 	for _, v := range p.Values {
