@@ -54,7 +54,7 @@ type images struct {
 	anon                       remora.Range
 
 	command, python, script string
-	go_, c, drgn            *measure.Program
+	go_, c, drgn, klauspost *measure.Program
 
 	content *content // of what is not zeros
 	ranges  string   // files that list what is read
@@ -152,7 +152,10 @@ func (b *images) peersOf() (err error) {
 	if b.c, err = b.compiled("dump.c", "-lkdumpfile", "-laddrxlat", "-ldeflate", "-lpthread"); err != nil {
 		return err
 	}
-	b.go_, err = b.player("image")
+	if b.go_, err = b.player("image"); err != nil {
+		return err
+	}
+	b.klauspost, err = b.player("klauspost")
 	return err
 }
 

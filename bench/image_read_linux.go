@@ -51,7 +51,10 @@ func (b *images) bounds(m *image, one, two *measure.Row) {
 		one.Why = "Both copy out of a mapping of the file."
 		two.Why = "One thread comes near to what the memory gives."
 	case b.zlib:
-		one.Sides = append(one.Sides, b.limit(byDeflate, "libdeflate_zlib_decompress", "inflate %s %s 1", m.path, b.ranges))
+		one.Sides = append(one.Sides,
+			measure.Side{Name: byInflate, How: "zlib.Reader, Reset for each page", By: b.klauspost, Work: fmt.Sprintf("seq %s %s", m.path, b.ranges)},
+			b.limit(byDeflate, "libdeflate_zlib_decompress", "inflate %s %s 1", m.path, b.ranges))
+		one.Goals = goal(1/1.5, byInflate)
 		two.Sides = append(two.Sides, b.limit(byDeflate2, "libdeflate_zlib_decompress in two threads", "inflate %s %s 2", m.path, b.ranges))
 		two.Goals = goal(1/2.4, byKdump, byClones)
 		one.Why = "Time goes into the inflating of pages, and an eighth of it into their checksums. libdeflate has vector instructions for both."

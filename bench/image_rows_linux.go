@@ -17,6 +17,7 @@ const (
 	byMemory   = "memcpy of the mapping"
 	byFile     = "pread"
 	byLoads    = "loads from the mapping"
+	byInflate  = "klauspost/compress"
 	byDeflate  = "libdeflate"
 	byDeflate2 = "libdeflate, two threads"
 	byTrue     = "start of /bin/true"

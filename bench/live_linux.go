@@ -24,6 +24,7 @@ func players() map[string]map[string]play.Verb {
 		"stub":             play.Turns(target.Options{Segments: []remora.Range{stubRAM()}}),
 		"kcore":            play.Kcore(),
 		"image":            play.Image(),
+		"klauspost":        play.Klauspost(),
 		"remora-2":         play.Remora(target.Options{Parallel: 2}),
 		"remora-shared":    play.Remora(target.Options{MapShared: true}),
 		"remora-mapped":    play.Remora(target.Options{MapUnchecked: true, Unchecked: true}),
