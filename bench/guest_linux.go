@@ -199,7 +199,7 @@ func (g *guests) bulkRows(v *standing) ([]measure.Row, error) {
 			Name: fmt.Sprintf("%s memory, %d MiB", v.kind, mib), Bytes: int64(size),
 			Work:   fmt.Sprintf("one range of guest-physical memory that QEMU has in %s memory is read", v.kind),
 			Series: fmt.Sprintf("a guest's %s memory, one thread", v.kind), X: float64(mib),
-			Sides: g.sides(v, "guest", "ranges", file), Guard: mib == 16,
+			Sides: g.sides(v, "guest", "ranges", file), Guard: mib == 4,
 		}
 		if v.kind == "shared" {
 			r.Sides = append(r.Sides, measure.Side{Name: localRAM, How: "memcpy", By: g.c, Work: fmt.Sprint("copy ", size), Other: true})
