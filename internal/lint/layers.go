@@ -75,7 +75,7 @@ var layers = []layer{
 	{pkg: "bench/internal/measure", may: "internal/sys/*", tests: "only"},
 	{pkg: "bench/internal/report", may: "bench/internal/measure", tests: "only"},
 	{pkg: "bench/internal/draw", may: "bench/internal/report", modules: "gonum.org/v1/plot", tests: "only"},
-	{pkg: "bench/internal/play", may: ". internal/qmp internal/sys/* proc sym vmcore kernel target compat/processvm memtest", modules: "golang.org/x/sys github.com/go-delve/delve", tests: "only"},
+	{pkg: "bench/internal/play", may: ". internal/qmp internal/sys/* proc sym vmcore kernel target compat/processvm memtest", modules: "golang.org/x/sys github.com/go-delve/delve github.com/klauspost/compress", tests: "only"},
 }
 
 // testModules may be imported by any test.
