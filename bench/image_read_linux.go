@@ -28,7 +28,7 @@ func (b *images) sequenceRows() []measure.Row {
 			one.Sides = append(one.Sides, b.python3("prog.read", "seq %s %s", m.path, b.ranges))
 		}
 		two := one
-		two.Name, two.Guard, two.Wide = "sequential, 1 MiB each, two threads, "+m.name, m == b.zlib, true
+		two.Name, two.Guard, two.Wide = "sequential, 1 MiB each, two threads, "+m.name, false, true
 		two.Work = fmt.Sprintf("%d stretches of 8 MiB of physical memory are read by two threads, 1 MiB a call", stretches)
 		clones := b.kdump("kdump_read in two threads, one with a kdump_clone"+m.on(), "seq %s %s 2", m.peers, b.ranges)
 		clones.Name = byClones
