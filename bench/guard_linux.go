@@ -54,26 +54,22 @@ type suspect struct {
 // fallen gives the rows that have fallen: at every look at them. Where one is enough to know,
 // it looks no further than that takes.
 func (b *bench) fallen(groups []group, f *report.File, one bool) (all []row, err error) {
-	steady := false
-	for _, g := range groups {
-		var suspects []suspect
-		for _, r := range f.Rows {
-			if r.Guard && r.Group == g.name && b.wanted(r.Group, r.Name, nil) {
-				suspects = append(suspects, suspect{row: row{r.Group, r.Name}})
-			}
+	held := map[string][]suspect{} // by group
+	var names []string
+	for _, r := range f.Rows {
+		if r.Guard && b.wanted(r.Group, r.Name, nil) {
+			held[r.Group] = append(held[r.Group], suspect{row: row{r.Group, r.Name}})
+			names = append(names, r.Group)
 		}
-		steady = steady || len(suspects) > 0
-		for i, o := range looks() {
-			if len(suspects) == 0 {
-				break
-			}
-			if suspects, err = b.look(g, f, suspects, o, i == len(looks())-1); err != nil {
-				return nil, err
-			}
-			if one {
-				slices.SortFunc(suspects, func(a, b suspect) int { return cmp.Compare(b.rise, a.rise) })
-				suspects = suspects[:min(len(suspects), 3)]
-			}
+	}
+	if len(names) == 0 {
+		return nil, errors.New("no row of that file is steady enough to be held against")
+	}
+	for _, name := range slices.Compact(names) {
+		in := slices.DeleteFunc(slices.Clone(groups), func(g group) bool { return g.name != name })
+		suspects, err := b.fallenOf(in, f, held[name], one)
+		if err != nil {
+			return nil, err
 		}
 		for _, s := range suspects {
 			all = append(all, s.row)
@@ -82,15 +78,32 @@ func (b *bench) fallen(groups []group, f *report.File, one bool) (all []row, err
 			break
 		}
 	}
-	if !steady {
-		return nil, errors.New("no row of that file is steady enough to be held against")
-	}
 	return all, nil
+}
+
+// enough is how many rows are looked at again where one that has fallen is enough to know.
+const enough = 3
+
+// fallenOf gives those of some rows of a group that have fallen.
+func (b *bench) fallenOf(in []group, f *report.File, suspects []suspect, one bool) (_ []suspect, err error) {
+	for i, o := range looks() {
+		if len(suspects) == 0 {
+			break
+		}
+		if suspects, err = b.look(in, f, suspects, o, i == len(looks())-1); err != nil {
+			return nil, err
+		}
+		if one {
+			slices.SortFunc(suspects, func(a, b suspect) int { return cmp.Compare(b.rise, a.rise) })
+			suspects = suspects[:min(len(suspects), enough)]
+		}
+	}
+	return suspects, nil
 }
 
 // look measures some rows of a group, and gives those of them that are suspect; at the last look,
 // those that have fallen.
-func (b *bench) look(g group, f *report.File, rows []suspect, o measure.Options, last bool) (left []suspect, err error) {
+func (b *bench) look(in []group, f *report.File, rows []suspect, o measure.Options, last bool) (left []suspect, err error) {
 	asked := func(of row) bool { return slices.ContainsFunc(rows, func(s suspect) bool { return s.row == of }) }
 	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool {
 		if !asked(row{r.Group, r.Name}) {
@@ -102,7 +115,7 @@ func (b *bench) look(g group, f *report.File, rows []suspect, o measure.Options,
 		})
 		return true
 	}}
-	now.run([]group{g}, func(r *measure.Result) {
+	now.run(in, func(r *measure.Result) {
 		falls, e := report.Compare(f.Row(r.Group, r.Name), r)
 		err = errors.Join(err, e)
 		bad, steady, rise := false, false, 0.0

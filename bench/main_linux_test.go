@@ -134,6 +134,9 @@ func TestCheck(t *testing.T) {
 	if _, err := b.fallen(fixed(race("one", "same", 1)), f, false); err == nil {
 		t.Error("a row is gone, and that is no error")
 	}
+	if _, err := b.fallen(fixed()[1:], f, false); err == nil {
+		t.Error("a group is gone, and that is no error")
+	}
 	if _, err := b.fallen(fixed(), &report.File{}, false); err == nil {
 		t.Error("there is nothing to hold against, and that is no error")
 	}

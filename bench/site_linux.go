@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,7 +100,7 @@ func (s *site) player(name string) (*measure.Program, error) {
 		return nil, err
 	}
 	args := []string{"-play", name}
-	if s.handicap != "" && name != "x/sys" && name != "delve" { // all others are Remora
+	if s.handicap != "" && !slices.Contains([]string{"x/sys", "delve", "klauspost"}, name) { // all others are Remora
 		args = append(args, "-handicap", s.handicap)
 	}
 	p, err := s.start(self, args...)
