@@ -58,14 +58,16 @@ func (b *bench) fallen(groups []group, f *report.File, one bool) (all []row, err
 	var names []string
 	for _, r := range f.Rows {
 		if r.Guard && b.wanted(r.Group, r.Name, nil) {
+			if held[r.Group] == nil {
+				names = append(names, r.Group)
+			}
 			held[r.Group] = append(held[r.Group], suspect{row: row{r.Group, r.Name}})
-			names = append(names, r.Group)
 		}
 	}
 	if len(names) == 0 {
 		return nil, errors.New("no row of that file is steady enough to be held against")
 	}
-	for _, name := range slices.Compact(names) {
+	for _, name := range names {
 		in := slices.DeleteFunc(slices.Clone(groups), func(g group) bool { return g.name != name })
 		suspects, err := b.fallenOf(in, f, held[name], one)
 		if err != nil {

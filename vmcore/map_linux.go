@@ -125,15 +125,15 @@ func (m *mapped) copy(buf []byte, off int64) (ok bool) {
 // prefetch loads the bytes at n places. No load waits for the one before it. Where one
 // faults it gives up: copy will tell.
 func (m *mapped) prefetch(places [xfer.PrefetchSegs]int64, n int) {
-	var ok bool
-	defer m.caught(debug.SetPanicOnFault(true), &ok)
-	sum := byte(0)
+	var at [xfer.PrefetchSegs]uint64
+	k, base := 0, linux.AddressOf(m.data)
 	for _, off := range places[:n] {
 		if uint64(off) < uint64(m.safe) {
-			sum += m.data[off]
+			at[k] = base + uint64(off)
+			k++
 		}
 	}
-	touch(&sum)
+	linux.TouchMapped(at[:k])
 }
 
 // touch loads a byte. It is not inlined, or the load would be left out as useless.

@@ -97,32 +97,45 @@ func openImage(args []string) (*Work, error) {
 	}, nil
 }
 
-// spread is the reading of ranges by some threads.
+// spread is the reading of ranges by some threads, each in a way and a buffer of its own.
 type spread struct {
-	m    *vmcore.Image
-	at   []remora.Addr
-	bufs [][]byte // of each thread
-	crcs []byte   // of each range, where wanted
+	at    []remora.Addr
+	reads []func(a remora.Addr) error
+	bufs  [][]byte
+	crcs  []byte // of each range, where wanted
+}
+
+// by adds a thread.
+func (s *spread) by(read func(a remora.Addr) error, buf []byte) {
+	s.reads, s.bufs = append(s.reads, read), append(s.bufs, buf)
+}
+
+// work is the reading of all ranges. Its digest is that of the checksums of them.
+func (s *spread) work(close func() error) *Work {
+	s.crcs = make([]byte, 4*len(s.at))
+	return &Work{
+		Do:     func() error { return s.all(false) },
+		Digest: func() (string, error) { err := s.all(true); return Sum(s.crcs), err },
+		Close:  close,
+	}
 }
 
 // part reads what one thread has to.
 func (s *spread) part(thread int, sum bool) error {
-	ctx, n := context.Background(), len(s.bufs)
-	segs := []remora.Seg{{Buf: s.bufs[thread]}}
+	n := len(s.reads)
 	for i := len(s.at) * thread / n; i < len(s.at)*(thread+1)/n; i++ {
-		segs[0].Addr = s.at[i]
-		if _, err := s.m.Transfer(ctx, remora.Read, segs); err != nil {
+		if err := s.reads[thread](s.at[i]); err != nil {
 			return err
 		}
 		if sum {
-			binary.LittleEndian.PutUint32(s.crcs[4*i:], crc32.ChecksumIEEE(segs[0].Buf))
+			binary.LittleEndian.PutUint32(s.crcs[4*i:], crc32.ChecksumIEEE(s.bufs[thread]))
 		}
 	}
 	return nil
 }
 
 func (s *spread) all(sum bool) error {
-	if len(s.bufs) == 1 {
+	if len(s.reads) == 1 {
 		return s.part(0, sum)
 	}
 	var wg sync.WaitGroup
@@ -143,26 +156,24 @@ func readRanges(args []string) (*Work, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := runtime.GOMAXPROCS(threads) // those who inflate count, too
 	m, err := vmcore.Open(args[0], nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &spread{m: m, at: at, crcs: make([]byte, 4*len(at))}
+	before := runtime.GOMAXPROCS(threads) // those who inflate count, too
+	s := &spread{at: at}
 	for range threads {
-		s.bufs = append(s.bufs, used(uint64(size)))
+		segs, ctx := []remora.Seg{{Buf: used(uint64(size))}}, context.Background()
+		s.by(func(a remora.Addr) error {
+			segs[0].Addr = a
+			_, err := m.Transfer(ctx, remora.Read, segs)
+			return err
+		}, segs[0].Buf)
 	}
-	return &Work{
-		Do: func() error { return s.all(false) },
-		Digest: func() (string, error) { // of the checksums of all ranges
-			err := s.all(true)
-			return Sum(s.crcs), err
-		},
-		Close: func() error {
-			runtime.GOMAXPROCS(before)
-			return m.Close()
-		},
-	}, nil
+	return s.work(func() error {
+		runtime.GOMAXPROCS(before)
+		return m.Close()
+	}), nil
 }
 
 func readWords(args []string) (*Work, error) {

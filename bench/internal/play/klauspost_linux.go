@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math/bits"
 	"os"
@@ -103,8 +102,8 @@ func (k *kdump) inflate(p, data []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err = k.stream.Read(k.last[:]); err != io.EOF {
-		return fmt.Errorf("a page is longer than it is: %w", errors.Join(err, errors.ErrUnsupported))
+	if n, err := k.stream.Read(k.last[:]); err != io.EOF {
+		return fmt.Errorf("behind a page come %d bytes more (%v)", n, err)
 	}
 	return nil
 }
@@ -118,24 +117,14 @@ func inflateRanges(args []string) (*Work, error) {
 	if err != nil {
 		return nil, err
 	}
-	buf, crcs := used(uint64(size)), make([]byte, 4*len(at))
-	all := func(seen func(i int)) error {
-		for i, a := range at {
-			for off := 0; off < size; off += kdumpPage {
-				if err := k.page(buf[off:off+kdumpPage], uint64(a+remora.Addr(off))/kdumpPage); err != nil {
-					return err
-				}
+	s, buf := &spread{at: at}, used(uint64(size))
+	s.by(func(a remora.Addr) error {
+		for off := 0; off < size; off += kdumpPage {
+			if err := k.page(buf[off:off+kdumpPage], uint64(a+remora.Addr(off))/kdumpPage); err != nil {
+				return err
 			}
-			seen(i)
 		}
 		return nil
-	}
-	return &Work{
-		Do: func() error { return all(func(int) {}) },
-		Digest: func() (string, error) {
-			err := all(func(i int) { binary.LittleEndian.PutUint32(crcs[4*i:], crc32.ChecksumIEEE(buf)) })
-			return Sum(crcs), err
-		},
-		Close: k.close,
-	}, nil
+	}, buf)
+	return s.work(k.close), nil
 }

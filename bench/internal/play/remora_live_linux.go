@@ -153,10 +153,10 @@ func (p *player) space(args []string) (*Work, error) {
 	parts := uint64(max(1, p.options.Parallel))
 	var all []reading
 	for i := range parts {
-		first, end := v[0]+v[1]/parts*i, v[0]+v[1]/parts*(i+1)
+		first, end := v[0]+v[1]*i/parts, v[0]+v[1]*(i+1)/parts
 		all = append(all, (&walk{mem: t.Memory(), in: mapper, first: first, end: end, buf: used(piece)}).read)
 	}
-	w := together(all, func(d *digest, _ remora.Addr, p []byte) { d.add(p) })
+	w := together(all, contents)
 	w.Close = t.Close
 	return w, nil
 }

@@ -42,6 +42,9 @@ func together(parts []reading, add func(*digest, remora.Addr, []byte)) *Work {
 	}
 }
 
+// contents takes bytes into a digest, wherever they lie.
+func contents(d *digest, _ remora.Addr, p []byte) { d.add(p) }
+
 // walk reads what is mapped from first to end, and can be read.
 type walk struct {
 	mem        *remora.Memory

@@ -182,7 +182,7 @@ func (w *way) each(segs []remora.Seg) *Work {
 // space reads what /proc/PID/maps lists.
 func (w *way) space(v []uint64) *Work {
 	buf := used(piece)
-	walk := func(see func([]byte)) error {
+	walk := func(see seer) error {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/maps", v[0]))
 		if err != nil {
 			return err
@@ -196,33 +196,21 @@ func (w *way) space(v []uint64) *Work {
 				continue
 			}
 			for at := uint64(0); at < reg.Size; at += piece {
-				p := buf[:min(piece, reg.Size-at)]
-				if n, err := w.read(p, uint64(reg.Start)+at); n != len(p) {
+				a, p := reg.Start+remora.Addr(at), buf[:min(piece, reg.Size-at)]
+				if n, err := w.read(p, uint64(a)); n != len(p) {
 					return full(n, err, p)
 				}
-				see(p)
+				see(a, p)
 			}
 		}
 		return nil
 	}
-	return walked(walk)
+	return together([]reading{walk}, contents)
 }
 
 // within says whether a region can be read and lies where v, that is PID ADDR SIZE, says.
 func within(reg remora.Region, v []uint64) bool {
 	return reg.Perm&remora.PermRead != 0 && uint64(reg.Start) >= v[1] && uint64(reg.Last()) < v[1]+v[2]
-}
-
-// walked is work that hands out what it reads piece by piece.
-func walked(walk func(see func([]byte)) error) *Work {
-	return &Work{
-		Do: func() error { return walk(func([]byte) {}) },
-		Digest: func() (string, error) {
-			var d digest
-			err := walk(func(p []byte) { d.add(p) })
-			return d.String(), err
-		},
-	}
 }
 
 func opening(open func(pid int) (*way, error), v []uint64) *Work {

@@ -7,6 +7,7 @@ package linux
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 )
 
@@ -53,13 +54,8 @@ func TouchMapped(places []uint64) {
 	for _, a := range places {
 		sum += BytesAt(a, 1)[0]
 	}
-	keep(sum)
+	runtime.KeepAlive(sum) // or the loads would be left out as useless
 }
-
-// keep is not inlined, or the loads for its argument would be left out as useless.
-//
-//go:noinline
-func keep(byte) {}
 
 // OpenMapped opens, for reading, the file that a process maps at [start, end): by its
 // entry in map_files, which needs a capability, else by a descriptor that the process has
