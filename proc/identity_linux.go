@@ -75,6 +75,9 @@ func (p *Process) same(as *addressSpace) bool {
 	return as.alive() && p.runsOn(as, kept)
 }
 
+// stays is same where that is asked, else true.
+func (p *Process) stays(as *addressSpace) bool { return p.opts.Unchecked || p.same(as) }
+
 // kept says whether another call holds the address space that it moves bytes of, so
 // that this lives on after an exit or an execve (R50): one that was left behind, or
 // one that runs beside the caller's own.

@@ -69,7 +69,7 @@ func handing[T any](g *xfer.Gate, yield func(T, error) bool) func(T, error) bool
 
 // identical is same for work outside of a transfer.
 func (p *Process) identical() bool {
-	return p.opts.Unchecked || p.opts.FollowExec || p.same(p.as)
+	return p.opts.FollowExec || p.stays(p.as)
 }
 
 // lostOr gives ErrGone if the process is gone, else the refusal that err is.

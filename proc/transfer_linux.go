@@ -61,7 +61,7 @@ func (p *Process) one(seg *remora.Seg) bool {
 	}
 	seg.N, seg.Err = 0, nil
 	moved, _ := linux.VMOne(false, p.call, seg.Buf, uint64(seg.Addr))
-	ok := moved == n && (p.opts.Unchecked || p.same(p.as))
+	ok := moved == n && p.stays(p.as)
 	if ok {
 		seg.N = n
 	}
@@ -76,10 +76,10 @@ func (p *Process) oneWrite(seg *remora.Seg) bool {
 	if n == 0 || uint64(seg.Addr)%page+uint64(n) > page || !fits(seg.Addr, n) || !p.gate.Enter() {
 		return false
 	}
-	ok := p.opts.Unchecked || p.same(p.as)
+	ok := p.stays(p.as)
 	if ok {
 		moved, _ := linux.VMOne(true, p.call, seg.Buf, uint64(seg.Addr))
-		ok = moved == n && (p.opts.Unchecked || p.same(p.as))
+		ok = moved == n && p.stays(p.as)
 	}
 	if ok {
 		seg.N, seg.Err = n, nil
@@ -194,7 +194,7 @@ func (r *run) write() bool { return r.op&remora.Write != 0 }
 
 // gone says whether bytes that were just moved may have gone to or come from
 // another process or address space.
-func (r *run) gone() bool { return !r.p.opts.Unchecked && !r.p.same(r.as) }
+func (r *run) gone() bool { return !r.p.stays(r.as) }
 
 // failed turns the error number of a door into the error of the segment that
 // stopped at a. hole is what the map says of the addresses around a.
