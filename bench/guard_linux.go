@@ -51,9 +51,11 @@ type suspect struct {
 	rise float64
 }
 
+func (s suspect) String() string { return fmt.Sprintf("%s: %s %+.1f %%", s.group, s.name, 100*s.rise) }
+
 // fallen gives the rows that have fallen: at every look at them. Where one is enough to know,
 // it looks no further than that takes.
-func (b *bench) fallen(groups []group, f *report.File, one bool) (all []row, err error) {
+func (b *bench) fallen(groups []group, f *report.File, one bool) (all []suspect, err error) {
 	held := map[string][]suspect{} // by group
 	var names []string
 	for _, r := range f.Rows {
@@ -73,9 +75,7 @@ func (b *bench) fallen(groups []group, f *report.File, one bool) (all []row, err
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range suspects {
-			all = append(all, s.row)
-		}
+		all = append(all, suspects...)
 		if one && len(all) > 0 {
 			break
 		}

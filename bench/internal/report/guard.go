@@ -10,12 +10,12 @@ import (
 	"github.com/remora-go/remora/bench/internal/measure"
 )
 
-// floor is by how much a ratio may rise before it is looked at: two runs of the same build
-// differ by about half of it.
+// floor is by how much a ratio may rise before it is looked at: so much the same build differs
+// from one set of processes to the next, whatever the spread within each.
 const floor = 0.05
 
-// unsteady is what a ratio may spread at most to tell anything.
-const unsteady = 0.15
+// unsteady is how much noise a rise may have at most to tell anything.
+const unsteady = 0.1
 
 // Fall is how a row compares with what it was.
 type Fall struct {
@@ -91,7 +91,7 @@ func Compare(was, is *measure.Result) ([]Fall, error) {
 		f.Of, f.Was, f.Is = c.of, c.ratio(old), c.ratio(now)
 		f.Rise = f.Is.Median/f.Was.Median - 1
 		f.Noise = 3 * math.Hypot(doubt(f.Was, was.Rounds), doubt(f.Is, is.Rounds))
-		f.Allowed = max(floor, f.Noise)
+		f.Allowed = floor + f.Noise
 		all = append(all, f)
 	}
 	return all, nil

@@ -33,7 +33,7 @@ func TestCompare(t *testing.T) {
 		{"faster", guarded(0.5, 0.5, 0.01), false, false, true, false},
 		{"slower by 4 %", guarded(1.04, 1.04, 0.01), false, false, true, false},
 		{"slower by 15 %", guarded(1.15, 1.15, 0.01), true, true, true, true},
-		{"within a wide spread", guarded(1.11, 1, 0.08), true, false, true, false},
+		{"within a wide spread", guarded(1.11, 1, 0.05), true, false, true, false},
 		{"too wide to tell", guarded(1.5, 1, 0.3), false, false, false, false},
 		{"disturbed, and slower", guarded(1.5, 1.15, 0.3), false, false, false, true},
 		{"waits, and burns nothing", guarded(1.15, 1, 0.01), true, true, true, false},
