@@ -10,8 +10,8 @@ import (
 	"github.com/remora-go/remora/bench/internal/measure"
 )
 
-// floor is by how much a ratio may rise before it is looked at: so much the same build differs
-// from one set of processes to the next, whatever the spread within each.
+// floor is by how much a ratio may rise before it is looked at, and beyond the noise before it has
+// fallen. Sets of processes of the same build may differ by more: up to 18 % was seen.
 const floor = 0.05
 
 // unsteady is how much noise a rise may have at most to tell anything.
