@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func looks() []measure.Options {
 
 // check measures the steady rows again, and tells which have fallen behind a file of results.
 func (b *bench) check(groups []group, path string) error {
-	f, err := report.Load(path)
+	f, err := load(path)
 	if err != nil {
 		return err
 	}
@@ -42,16 +43,36 @@ func (b *bench) check(groups []group, path string) error {
 	return nil
 }
 
-// row tells rows apart.
-type row struct{ group, name string }
+// load gives a file of results to hold rows against, and warns where another machine has measured it.
+func load(path string) (*report.File, error) {
+	f, err := report.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range unlike(f.Machine, machine()) {
+		fmt.Fprintf(os.Stderr, "bench: %s: %s here: ratios may differ\n", path, text)
+	}
+	return f, nil
+}
 
-// suspect is a row that may have fallen, and by how much.
+// unlike tells in what a machine is not that of the results, but for its memory: of that no
+// row wants all.
+func unlike(was, is []report.Fact) (all []string) {
+	for i, fact := range is {
+		if i < len(was) && fact.Name == was[i].Name && fact.Name != "memory" && fact.Is != was[i].Is {
+			all = append(all, fmt.Sprintf("%s was %s, and is %s", fact.Name, was[i].Is, fact.Is))
+		}
+	}
+	return all
+}
+
+// suspect is a row that may have fallen, as it was, and by how much.
 type suspect struct {
-	row
+	*measure.Result
 	rise float64
 }
 
-func (s suspect) String() string { return fmt.Sprintf("%s: %s %+.1f %%", s.group, s.name, 100*s.rise) }
+func (s suspect) String() string { return fmt.Sprintf("%s: %s %+.1f %%", s.Group, s.Name, 100*s.rise) }
 
 // fallen gives the rows that have fallen: at every look at them. Where one is enough to know,
 // it looks no further than that takes.
@@ -63,7 +84,7 @@ func (b *bench) fallen(groups []group, f *report.File, one bool) (all []suspect,
 			if held[r.Group] == nil {
 				names = append(names, r.Group)
 			}
-			held[r.Group] = append(held[r.Group], suspect{row: row{r.Group, r.Name}})
+			held[r.Group] = append(held[r.Group], suspect{Result: r})
 		}
 	}
 	if len(names) == 0 {
@@ -71,7 +92,7 @@ func (b *bench) fallen(groups []group, f *report.File, one bool) (all []suspect,
 	}
 	for _, name := range names {
 		in := slices.DeleteFunc(slices.Clone(groups), func(g group) bool { return g.name != name })
-		suspects, err := b.fallenOf(in, f, held[name], one)
+		suspects, err := b.fallenOf(in, held[name], one)
 		if err != nil {
 			return nil, err
 		}
@@ -87,12 +108,12 @@ func (b *bench) fallen(groups []group, f *report.File, one bool) (all []suspect,
 const enough = 3
 
 // fallenOf gives those of some rows of a group that have fallen.
-func (b *bench) fallenOf(in []group, f *report.File, suspects []suspect, one bool) (_ []suspect, err error) {
+func (b *bench) fallenOf(in []group, suspects []suspect, one bool) (_ []suspect, err error) {
 	for i, o := range looks() {
 		if len(suspects) == 0 {
 			break
 		}
-		if suspects, err = b.look(in, f, suspects, o, i == len(looks())-1); err != nil {
+		if suspects, err = b.look(in, suspects, o, i); err != nil {
 			return nil, err
 		}
 		if one {
@@ -103,41 +124,31 @@ func (b *bench) fallenOf(in []group, f *report.File, suspects []suspect, one boo
 	return suspects, nil
 }
 
-// look measures some rows of a group, and gives those of them that are suspect; at the last look,
-// those that have fallen.
-func (b *bench) look(in []group, f *report.File, rows []suspect, o measure.Options, last bool) (left []suspect, err error) {
-	asked := func(of row) bool { return slices.ContainsFunc(rows, func(s suspect) bool { return s.row == of }) }
-	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool {
-		if !asked(row{r.Group, r.Name}) {
-			return false
-		}
-		time, cpu := report.Steadiest(f.Row(r.Group, r.Name))
-		r.Sides = slices.DeleteFunc(r.Sides, func(s measure.Side) bool {
-			return s.Name != r.Sides[0].Name && s.Name != time && s.Name != cpu
-		})
-		return true
-	}}
-	now.run(in, func(r *measure.Result) {
-		falls, e := report.Compare(f.Row(r.Group, r.Name), r)
-		err = errors.Join(err, e)
+// look measures some rows of a group, and gives those of them that are suspect at the first look,
+// or have fallen at another one. Those that nothing can be told of it gives, but at the last.
+func (b *bench) look(in []group, rows []suspect, o measure.Options, nth int) (left []suspect, err error) {
+	var as []*measure.Result
+	for _, s := range rows {
+		as = append(as, s.Result)
+	}
+	first, last := nth == 0, nth == len(looks())-1
+	var failed error
+	err = b.again(in, as, o, report.Steadiest, func(was, is *measure.Result) {
+		falls, err := report.Compare(was, is)
+		failed = errors.Join(failed, err)
 		bad, steady, rise := false, false, 0.0
 		for _, fall := range falls {
-			bad, steady = bad || fall.Fallen() || !last && fall.Suspect(), steady || fall.Steady()
+			bad, steady = bad || fall.Fallen() || first && fall.Suspect(), steady || fall.Steady()
 			rise = max(rise, fall.Rise)
 			if !b.quiet {
 				fmt.Println(&fall)
 			}
 		}
 		if bad || !steady && !last {
-			left = append(left, suspect{row{r.Group, r.Name}, rise})
+			left = append(left, suspect{was, rise})
 		}
 	})
-	for _, s := range rows {
-		if !slices.ContainsFunc(now.rows, func(m *measure.Result) bool { return m.Group == s.group && m.Name == s.name }) {
-			err = errors.Join(err, fmt.Errorf("%s: %s: is in the file, and was not measured", s.group, s.name))
-		}
-	}
-	return left, errors.Join(err, now.whether())
+	return left, errors.Join(failed, err)
 }
 
 // prove runs the check so many times with each handicap and without one, and tells how often
@@ -146,7 +157,7 @@ func (b *bench) prove(groups []group, path string, times int) error {
 	if path == "" {
 		return errors.New("-prove goes with -check FILE")
 	}
-	f, err := report.Load(path)
+	f, err := load(path)
 	if err != nil {
 		return err
 	}

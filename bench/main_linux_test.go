@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,9 @@ func TestReportKeepsWhatThereIs(t *testing.T) {
 	if r := f.Row("fine", "one"); r != nil && r.Sides[1].Ratio.Median != 2 {
 		t.Errorf("the ratio is %v", r.Sides[1].Ratio)
 	}
+	if r := f.Row("fine", "one"); r != nil && (len(r.Sides[0].Sets) > 0 || !slices.Equal(r.Sides[1].Sets, slices.Repeat([]measure.Set{{Ratio: 2, ByCPU: 2}}, moreSets))) {
+		t.Errorf("more sets: %+v", r.Sides)
+	}
 	want := []report.Failure{
 		{Group: "fine", Row: "two", Why: "two: the outputs differ: Remora has same, C has other"},
 		{Group: "lost", Why: "no such laboratory"},
@@ -102,6 +106,7 @@ func TestCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		res.AddSet(res)
 		f.Rows = append(f.Rows, res)
 	}
 	for _, c := range []struct {
@@ -124,7 +129,7 @@ func TestCheck(t *testing.T) {
 		}
 		var got []string
 		for _, r := range fallen {
-			got = append(got, r.name)
+			got = append(got, r.Name)
 		}
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("with %v and %v: %q, not %q", c.one, c.two, got, c.want)
@@ -139,6 +144,38 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := b.fallen(fixed(), &report.File{}, false); err == nil {
 		t.Error("there is nothing to hold against, and that is no error")
+	}
+}
+
+func TestUnlike(t *testing.T) {
+	facts := func(cpu, memory string) []report.Fact {
+		return []report.Fact{{Name: "processor", Is: cpu}, {Name: "memory", Is: memory}}
+	}
+	if got := unlike(facts("a", "1"), facts("a", "2")); len(got) > 0 {
+		t.Error(got)
+	}
+	if got := unlike(facts("a", "1"), facts("b", "2")); !slices.Equal(got, []string{"processor was a, and is b"}) {
+		t.Error(got)
+	}
+}
+
+// TestQuick wants those sides that a row could be held against and that do not take long where
+// another does not.
+func TestQuick(t *testing.T) {
+	side := func(name string, wall time.Duration) measure.SideResult {
+		return measure.SideResult{Name: name, Wall: measure.Spread{Median: float64(wall)}}
+	}
+	limit := side("limit", 1)
+	limit.Other = true
+	for want, others := range map[string][]measure.SideResult{
+		"a b": {side("a", 1), side("b", 10*time.Millisecond), side("c", 11*time.Millisecond), limit},
+		"b":   {side("a", 3*time.Second), side("b", 2*time.Second), side("Remora", 1)},
+		"":    {limit},
+	} {
+		r := &measure.Result{Sides: append([]measure.SideResult{side("Remora", 1)}, others...)}
+		if got := strings.Join(quick(r), " "); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
 	}
 }
 

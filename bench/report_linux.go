@@ -27,6 +27,9 @@ func (b *bench) report(groups []group, dir string) error {
 	if dir == "" {
 		return b.whether()
 	}
+	if err := b.sets(groups); err != nil {
+		b.failed = append(b.failed, failedRow{group: "more sets of processes", err: err})
+	}
 	command := "make peers"
 	if b.only != "" {
 		command = fmt.Sprintf("bench -only %q", b.only)

@@ -37,6 +37,23 @@ type SideResult struct {
 	ByCPU  Spread  `json:"by_cpu"` // Remora's CPU time by this one's, of each round
 	Peak   int64   `json:"peak"`   // bytes resident; below 0: no more than so many
 	Allocs float64 `json:"allocs"` // below 0: not known
+	Sets   []Set   `json:"sets,omitempty"`
+}
+
+// Set is what the rounds of another set of processes came to: the medians of the ratios.
+type Set struct {
+	Ratio float64 `json:"ratio"`
+	ByCPU float64 `json:"by_cpu"`
+}
+
+// AddSet keeps what another set of processes came to. It may have fewer sides.
+func (r *Result) AddSet(of *Result) {
+	for i := 1; i < len(r.Sides); i++ {
+		s := &r.Sides[i]
+		if other := of.Side(s.Name); other != nil {
+			s.Sets = append(s.Sets, Set{Ratio: other.Ratio.Median, ByCPU: other.ByCPU.Median})
+		}
+	}
 }
 
 // Verdict is a goal, in words, and how far from it the row is.

@@ -141,6 +141,10 @@ func rounded(r *measure.Result) measure.Result {
 			*spread = measure.Spread{Low: round(spread.Low), Median: round(spread.Median), High: round(spread.High)}
 		}
 		s.CPU, s.Allocs = round(s.CPU), round(s.Allocs)
+		s.Sets = slices.Clone(s.Sets)
+		for k := range s.Sets {
+			s.Sets[k] = measure.Set{Ratio: round(s.Sets[k].Ratio), ByCPU: round(s.Sets[k].ByCPU)}
+		}
 	}
 	for i := range c.Goals {
 		c.Goals[i].Value = round(c.Goals[i].Value)

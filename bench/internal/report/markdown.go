@@ -338,7 +338,9 @@ func (p *page) method() {
 		"  stays, since the digest; of a command it is not known below what the benchmark itself has. Allocations are those of each time.\n"+
 		"- **Starts.** A contender is a process that stays, or a command that is run anew each time: then its start counts, as it\n"+
 		"  does for who types it. What starts alone cost stands in the group \"own cost\".\n"+
-		"- **Goals** that name a side hold Remora's time against it; what a goal adds in nanoseconds is taken off first.",
+		"- **Goals** that name a side hold Remora's time against it; what a goal adds in nanoseconds is taken off first.\n"+
+		"- **Guard.** Of some rows, three more sets of processes have the same measured: two sets of one build differ by up to a fifth.\n"+
+		"  `make bench-check` says that one has fallen when each of four new sets is slower than the slowest of these, by 5 %% and the noise.",
 		p.Each, p.Rounds, p.Each)
 }
 

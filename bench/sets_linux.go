@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/remora-go/remora/bench/internal/measure"
+	"github.com/remora-go/remora/bench/internal/report"
+)
+
+// moreSets is how many sets of processes measure a row that guards something, beside the first:
+// two of the same build differ by more than the rounds of either.
+const moreSets = 3
+
+// sets measures the rows that guard something by more sets of processes, all rows by one set
+// before the next begins, and keeps their ratios.
+func (b *bench) sets(groups []group) error {
+	for _, o := range looks()[:moreSets] {
+		for _, g := range groups {
+			rows := slices.DeleteFunc(slices.Clone(b.rows), func(r *measure.Result) bool { return r.Group != g.name || !r.Guard })
+			if len(rows) == 0 {
+				continue
+			}
+			if err := b.again([]group{g}, rows, o, quick, (*measure.Result).AddSet); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// quick gives the sides of a row that are measured by more sets: those that it could be held
+// against, but for what takes long where another does not.
+func quick(r *measure.Result) []string {
+	const long = float64(10 * time.Millisecond)
+	wall := func(name string) float64 { return r.Side(name).Wall.Median }
+	names := report.Comparable(r)
+	limit := math.Inf(1)
+	for _, name := range names {
+		limit = min(limit, wall(name))
+	}
+	limit = max(limit, long)
+	return slices.DeleteFunc(names, func(name string) bool { return wall(name) > limit })
+}
+
+// again measures rows of a group once more, at new processes, and tells of each what it was and
+// what it is. Of its sides it takes Remora's and those that are named of it.
+func (b *bench) again(in []group, rows []*measure.Result, o measure.Options,
+	named func(*measure.Result) []string, told func(was, is *measure.Result),
+) error {
+	before := report.File{Rows: rows}
+	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool {
+		was := before.Row(r.Group, r.Name)
+		if was == nil {
+			return false
+		}
+		keep := append(named(was), r.Sides[0].Name)
+		r.Sides = slices.DeleteFunc(r.Sides, func(s measure.Side) bool { return !slices.Contains(keep, s.Name) })
+		return true
+	}}
+	now.run(in, func(is *measure.Result) { told(before.Row(is.Group, is.Name), is) })
+	err := now.whether()
+	after := report.File{Rows: now.rows}
+	for _, r := range rows {
+		if after.Row(r.Group, r.Name) == nil {
+			err = errors.Join(err, fmt.Errorf("%s: %s: was measured before, and is not now", r.Group, r.Name))
+		}
+	}
+	return err
+}
