@@ -15,15 +15,14 @@ import (
 	"github.com/remora-go/remora/bench/internal/report"
 )
 
+// each is about how long a side runs in a round, in all looks and sets: the first milliseconds
+// of a turn are the slowest, so that the ratio depends on how many more there are.
+const each = 25 * time.Millisecond
+
 // looks is how often a row is looked at before it is said to have fallen. The first look is
 // a short one; each other one is at new processes and takes longer than the one before.
 func looks() []measure.Options {
-	return []measure.Options{
-		{Rounds: 15, Each: 10 * time.Millisecond},
-		{Rounds: 21, Each: 20 * time.Millisecond},
-		{Rounds: 31, Each: 30 * time.Millisecond},
-		{Rounds: 41, Each: 40 * time.Millisecond},
-	}
+	return []measure.Options{{Rounds: 11, Each: each}, {Rounds: 21, Each: each}, {Rounds: 31, Each: each}, {Rounds: 41, Each: each}}
 }
 
 // check measures the steady rows again, and tells which have fallen behind a file of results.

@@ -165,12 +165,13 @@ func TestQuick(t *testing.T) {
 	side := func(name string, wall time.Duration) measure.SideResult {
 		return measure.SideResult{Name: name, Wall: measure.Spread{Median: float64(wall)}}
 	}
-	limit := side("limit", 1)
-	limit.Other = true
+	limit, busy := side("limit", 1), side("busy", 2)
+	limit.Other, busy.CPU = true, 5
 	for want, others := range map[string][]measure.SideResult{
-		"a b": {side("a", 1), side("b", 10*time.Millisecond), side("c", 11*time.Millisecond), limit},
-		"b":   {side("a", 3*time.Second), side("b", 2*time.Second), side("Remora", 1)},
-		"":    {limit},
+		"a b":  {side("a", 1), busy, side("b", 10*time.Millisecond), side("c", 11*time.Millisecond), limit},
+		"b":    {side("a", 3*time.Second), side("b", 2*time.Second), side("Remora", 1)},
+		"busy": {busy, side("c", time.Second)},
+		"":     {limit},
 	} {
 		r := &measure.Result{Sides: append([]measure.SideResult{side("Remora", 1)}, others...)}
 		if got := strings.Join(quick(r), " "); got != want {

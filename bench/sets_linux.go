@@ -3,9 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -20,13 +20,13 @@ const moreSets = 3
 // sets measures the rows that guard something by more sets of processes, all rows by one set
 // before the next begins, and keeps their ratios.
 func (b *bench) sets(groups []group) error {
-	for _, o := range looks()[:moreSets] {
+	for range moreSets {
 		for _, g := range groups {
 			rows := slices.DeleteFunc(slices.Clone(b.rows), func(r *measure.Result) bool { return r.Group != g.name || !r.Guard })
 			if len(rows) == 0 {
 				continue
 			}
-			if err := b.again([]group{g}, rows, o, quick, (*measure.Result).AddSet); err != nil {
+			if err := b.again([]group{g}, rows, measure.Options{Rounds: 21, Each: each}, quick, (*measure.Result).AddSet); err != nil {
 				return err
 			}
 		}
@@ -35,17 +35,17 @@ func (b *bench) sets(groups []group) error {
 }
 
 // quick gives the sides of a row that are measured by more sets: those that it could be held
-// against, but for what takes long where another does not.
+// against, but for what takes long or does much beside the work, where another does not.
 func quick(r *measure.Result) []string {
 	const long = float64(10 * time.Millisecond)
-	wall := func(name string) float64 { return r.Side(name).Wall.Median }
 	names := report.Comparable(r)
-	limit := math.Inf(1)
-	for _, name := range names {
-		limit = min(limit, wall(name))
+	wall := func(name string) float64 { return r.Side(name).Wall.Median }
+	bad := func(name string) bool { return wall(name) > long || r.Side(name).CPU > 2*wall(name) }
+	if good := slices.DeleteFunc(slices.Clone(names), bad); len(good) > 0 {
+		return good
 	}
-	limit = max(limit, long)
-	return slices.DeleteFunc(names, func(name string) bool { return wall(name) > limit })
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(wall(a), wall(b)) })
+	return names[:min(len(names), 1)]
 }
 
 // again measures rows of a group once more, at new processes, and tells of each what it was and
