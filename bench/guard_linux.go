@@ -39,6 +39,9 @@ func (b *bench) check(groups []group, path string) error {
 		return fmt.Errorf("%d rows have fallen by more than their spread", len(fallen))
 	}
 	fmt.Println("no row has fallen by more than its spread")
+	if b.untold > 0 {
+		fmt.Printf("of %d rows nothing can be told: they are too unsteady\n", b.untold)
+	}
 	return nil
 }
 
@@ -143,8 +146,11 @@ func (b *bench) look(in []group, rows []suspect, o measure.Options, nth int) (le
 				fmt.Println(&fall)
 			}
 		}
-		if bad || !steady && !last {
+		switch {
+		case bad || !steady && !last:
 			left = append(left, suspect{was, rise})
+		case !steady:
+			b.untold++
 		}
 	})
 	return left, errors.Join(failed, err)
@@ -165,7 +171,7 @@ func (b *bench) prove(groups []group, path string, times int) error {
 	for _, handicap := range []string{"15%", "300ns", ""} {
 		right, began := 0, time.Now()
 		for i := range times {
-			run := &bench{only: b.only, handicap: handicap, quiet: true}
+			run := &bench{only: b.only, handicap: handicap, quiet: true, kept: b.kept}
 			fallen, err := run.fallen(groups, f, handicap != "")
 			if err != nil {
 				return err

@@ -23,9 +23,8 @@ import (
 	"github.com/remora-go/remora/internal/vmlab"
 )
 
-// imageOptions are those of the machine whose moment the benchmark has; its kernel is the
-// one of the guests.
-const imageOptions = "remora.fill=400"
+// psOf is how the names of these rows begin.
+const psOf = "ps of a guest"
 
 // psRows list the processes of guests that have ever more of them. The guests stand still,
 // so that all see the same.
@@ -42,7 +41,8 @@ func (g *guests) psRows() ([]measure.Row, error) {
 	if python == "" {
 		return nil, fmt.Errorf("there is no drgn for python3: %w", exec.ErrNotFound)
 	}
-	debug := vmlab.Open(g, vmlab.Machine{Kernel: vmlab.AMD64v6_1, MiB: 1024, Options: imageOptions}).Debug()
+	// The guests have the kernel of that machine.
+	debug := vmlab.Open(g, imageMachine).Debug()
 	var rows []measure.Row
 	const many = 750
 	for _, more := range []int{0, 150, many} { // besides the 50 that the kernel has itself
@@ -58,7 +58,7 @@ func (g *guests) psRows() ([]measure.Row, error) {
 		ours := &measure.Command{Args: []string{command, "ps", spec}, What: psLines}
 		drgn := &measure.Command{Args: []string{python, script, second, debug}, What: drgnLines}
 		r := measure.Row{
-			Name: fmt.Sprintf("ps of a guest with %d more processes", more), Wide: true,
+			Name: fmt.Sprintf("%s with %d more processes", psOf, more), Wide: true,
 			Work:   "the processes of a Linux guest that stands still are listed, by a process that ends: number, parent, processor, address, state, size and name",
 			Series: "ps of a guest, by processes", X: float64(50 + more),
 			Sides: []measure.Side{{Name: lines[0], How: "remora ps qemu:SOCKET", By: ours}},

@@ -95,7 +95,10 @@ func (b *images) make() (err error) {
 	b.main, b.areas = main.Pid, lab.Truth().Witness(witness.RoleAreas).Pid
 	b.anon = remora.Range{Start: remora.Addr(anon.Start), Size: anon.End - anon.Start}
 
-	dir := b.TempDir()
+	dir, err := b.keep("images", func(dir string) error { return b.forms(lab, dir) })
+	if err != nil {
+		return err
+	}
 	form := func(name string) *image {
 		path := filepath.Join(dir, strings.ToLower(name))
 		return &image{name, path, path}
@@ -103,18 +106,24 @@ func (b *images) make() (err error) {
 	b.elf, b.zlib, b.lzo, b.zstd = form("ELF"), form("zlib"), form("lzo"), form("zstd")
 	b.flat = &image{"flattened", lab.Dump(vmlab.KdumpZlib), b.zlib.path}
 	b.all = []*image{b.elf, b.zlib, b.lzo, b.zstd, b.flat}
+	return nil
+}
+
+// forms makes forms of the moment in a directory, under the names that they have in small letters.
+func (b *images) forms(lab *vmlab.Lab, dir string) error {
+	elf, form := filepath.Join(dir, "elf"), func(name string) string { return filepath.Join(dir, name) }
 	// drgn opens no ELF image that does not tell where the kernel has memory mapped.
-	if err := runs(b.command, "convert", lab.Dump(vmlab.ELF), b.elf.path); err != nil {
+	if err := runs(b.command, "convert", lab.Dump(vmlab.ELF), elf); err != nil {
 		return err
 	}
 	return together(
 		func() error {
-			return runs("makedumpfile", "--message-level", "4", "-d", "1", "-c", b.elf.path, b.zlib.path)
+			return runs("makedumpfile", "--message-level", "4", "-d", "1", "-c", elf, form("zlib"))
 		},
 		func() error {
 			return errors.Join(
-				runs("makedumpfile", "--message-level", "4", "-d", "1", "-l", b.elf.path, b.lzo.path),
-				runs(b.command, "convert", b.elf.path, b.zstd.path, "--to", "kdump", "--compress", "zstd"))
+				runs("makedumpfile", "--message-level", "4", "-d", "1", "-l", elf, form("lzo")),
+				runs(b.command, "convert", elf, form("zstd"), "--to", "kdump", "--compress", "zstd"))
 		})
 }
 

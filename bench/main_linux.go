@@ -18,7 +18,7 @@ import (
 func main() {
 	specimen.Main()
 	rounds := flag.Int("rounds", 11, "rounds of each row; at least 10")
-	each := flag.Duration("each", 50*time.Millisecond, "about how long one side runs in a round")
+	each := flag.Duration("each", 40*time.Millisecond, "about how long one side runs in a round")
 	only := flag.String("only", "", "measure rows whose group and name hold this")
 	player := flag.String("play", "", "be a side of the benchmark: what to do comes through standard input")
 	handicap := flag.String("handicap", "", "have Remora burn this much longer: 300ns each call, or 15% of each that moves much")
@@ -28,7 +28,7 @@ func main() {
 	prove := flag.Int("prove", 0, "so many times each, see whether -check notices handicaps of 15% and 300ns, and none where there is none")
 	within := flag.Bool("inside", false, "measure what is measured in a guest, and print it as JSON")
 	flag.Parse()
-	b := &bench{Options: measure.Options{Rounds: *rounds, Each: *each}, only: *only, handicap: *handicap}
+	b := &bench{Options: measure.Options{Rounds: *rounds, Each: *each}, only: *only, handicap: *handicap, kept: &kept{}}
 	err := errors.New("fewer than 10 rounds tell nothing")
 	switch {
 	case *player != "":
@@ -45,7 +45,7 @@ func main() {
 	default:
 		err = b.report(groups(), *write)
 	}
-	if err != nil {
+	if err = errors.Join(err, b.kept.close()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -89,7 +89,10 @@ type bench struct {
 	only     string
 	handicap string
 	quiet    bool
+	kept     *kept
 	pick     func(*measure.Row) bool // which rows, whose sides it may leave out; nil: all
+	names    []string                // of those rows, for what need not be laid out; nil: of any
+	untold   int                     // rows of which a check can tell nothing
 
 	rows   []*measure.Result
 	values []measure.Value
@@ -137,7 +140,7 @@ func (b *bench) run(groups []group, told func(*measure.Result)) {
 
 // group measures the rows of a group.
 func (b *bench) group(g group, told func(*measure.Result)) (err error) {
-	s := &site{handicap: b.handicap}
+	s := &site{handicap: b.handicap, kept: b.kept, rows: b.names}
 	defer func() {
 		if err = errors.Join(err, s.close()); err != nil {
 			err = s.scrub(err)

@@ -246,3 +246,50 @@ func TestMachine(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestKeep wants a directory filled once, and not taken for full when that has failed.
+func TestKeep(t *testing.T) {
+	k := &kept{}
+	times := 0
+	fill := func(err error) func(string) error {
+		return func(dir string) error {
+			times++
+			return errors.Join(err, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+		}
+	}
+	if _, err := (&site{kept: k}).keep("name", fill(errors.ErrUnsupported)); err == nil {
+		t.Error("no error")
+	}
+	for range 2 { // of two sites
+		s := &site{kept: k}
+		dir, err := s.keep("name", fill(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "file")
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+		if got := s.plain("cat " + path); got != "cat file" {
+			t.Errorf("%q", got)
+		}
+	}
+	if times != 2 {
+		t.Errorf("filled %d times, once in vain", times)
+	}
+	if err := k.close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(k.dir); err == nil {
+		t.Error("it is still there")
+	}
+}
+
+func TestWants(t *testing.T) {
+	if s := (&site{}); !s.wants("ps") {
+		t.Error("any row is wanted")
+	}
+	if s := (&site{rows: []string{"read", "ps of a guest"}}); !s.wants("ps") || s.wants("a guest") {
+		t.Error("what begins so is wanted")
+	}
+}

@@ -105,10 +105,16 @@ func writeReadme(f *report.File, path string) error {
 
 // plain gives a text without what is true of this run alone: the directories it made.
 func (s *site) plain(text string) string {
-	if s.dir == "" {
-		return text
+	dirs := []string{s.dir}
+	if s.kept != nil {
+		dirs = append(dirs, s.kept.dir)
 	}
-	return regexp.MustCompile(regexp.QuoteMeta(s.dir)+`/(\S*/)?`).ReplaceAllLiteralString(text, "")
+	for _, dir := range dirs {
+		if dir != "" {
+			text = regexp.MustCompile(regexp.QuoteMeta(dir)+`/(\S*/)?`).ReplaceAllLiteralString(text, "")
+		}
+	}
+	return text
 }
 
 // scrub gives the same of an error.

@@ -26,7 +26,7 @@ func (b *bench) sets(groups []group) error {
 			if len(rows) == 0 {
 				continue
 			}
-			if err := b.again([]group{g}, rows, measure.Options{Rounds: 21, Each: each}, quick, (*measure.Result).AddSet); err != nil {
+			if err := b.again([]group{g}, rows, measure.Options{Rounds: 15, Each: each}, quick, (*measure.Result).AddSet); err != nil {
 				return err
 			}
 		}
@@ -40,7 +40,7 @@ func quick(r *measure.Result) []string {
 	const long = float64(10 * time.Millisecond)
 	names := report.Comparable(r)
 	wall := func(name string) float64 { return r.Side(name).Wall.Median }
-	bad := func(name string) bool { return wall(name) > long || r.Side(name).CPU > 2*wall(name) }
+	bad := func(name string) bool { return wall(name) > long || r.Side(name).CPU > 1.5*wall(name) }
 	if good := slices.DeleteFunc(slices.Clone(names), bad); len(good) > 0 {
 		return good
 	}
@@ -54,7 +54,7 @@ func (b *bench) again(in []group, rows []*measure.Result, o measure.Options,
 	named func(*measure.Result) []string, told func(was, is *measure.Result),
 ) error {
 	before := report.File{Rows: rows}
-	now := &bench{Options: o, quiet: true, handicap: b.handicap, pick: func(r *measure.Row) bool {
+	now := &bench{Options: o, quiet: true, handicap: b.handicap, kept: b.kept, pick: func(r *measure.Row) bool {
 		was := before.Row(r.Group, r.Name)
 		if was == nil {
 			return false
@@ -63,6 +63,9 @@ func (b *bench) again(in []group, rows []*measure.Result, o measure.Options,
 		r.Sides = slices.DeleteFunc(r.Sides, func(s measure.Side) bool { return !slices.Contains(keep, s.Name) })
 		return true
 	}}
+	for _, r := range rows {
+		now.names = append(now.names, r.Name)
+	}
 	now.run(in, func(is *measure.Result) { told(before.Row(is.Group, is.Name), is) })
 	err := now.whether()
 	after := report.File{Rows: now.rows}

@@ -29,6 +29,8 @@ type site struct {
 	ends     []func() error // in the order of what they end
 	values   []measure.Value
 	handicap string // of the sides in Go, where they are Remora
+	kept     *kept
+	rows     []string // names of the rows that are wanted; nil: of any
 }
 
 // failure is what the laboratory has given up with.
@@ -67,6 +69,11 @@ func (s *site) TempDir() string {
 		s.Fatal(err)
 	}
 	return dir
+}
+
+// wants tells whether a row may be wanted whose name begins so.
+func (s *site) wants(start string) bool {
+	return s.rows == nil || slices.ContainsFunc(s.rows, func(name string) bool { return strings.HasPrefix(name, start) })
 }
 
 // later has something done when the site is closed.

@@ -26,7 +26,7 @@ type Fall struct {
 	Was, Is          measure.Spread
 	Slowest          float64 // of the sets of processes that Was is one of
 	Rise             float64 // of the ratio above Slowest; 0.1: Remora needs a tenth more, by that side
-	Noise            float64 // of the rise, by the spreads of both
+	Noise            float64 // of the rise, by the spread of what it is
 	Allowed          float64
 }
 
@@ -128,7 +128,7 @@ func Compare(was, is *measure.Result) (all []Fall, err error) {
 		}
 		f := Fall{Group: was.Group, Row: was.Name, Side: old.Name, Of: y.of, Was: y.was(old), Is: y.was(now), Slowest: slices.Max(y.sets(old))}
 		f.Rise = f.Is.Median/f.Slowest - 1
-		f.Noise = 3 * math.Hypot(doubt(f.Was, was.Rounds), doubt(f.Is, is.Rounds))
+		f.Noise = 3 * doubt(f.Is, is.Rounds) // that of what it was is in Slowest
 		f.Allowed = floor + f.Noise
 		all = append(all, f)
 	}
