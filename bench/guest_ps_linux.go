@@ -60,7 +60,7 @@ func (g *guests) psRows() ([]measure.Row, error) {
 		r := measure.Row{
 			Name: fmt.Sprintf("%s with %d more processes", psOf, more), Wide: true,
 			Work:   "the processes of a Linux guest that stands still are listed, by a process that ends: number, parent, processor, address, state, size and name",
-			Series: "ps of a guest, by processes", X: float64(50 + more),
+			Series: psOf + ", by processes", X: float64(50 + more),
 			Sides: []measure.Side{{Name: lines[0], How: "remora ps qemu:SOCKET", By: ours}},
 			Why:   whyPs,
 		}

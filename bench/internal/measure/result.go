@@ -34,10 +34,10 @@ type SideResult struct {
 	Wall   Spread  `json:"wall"`
 	Ratio  Spread  `json:"ratio"` // Remora's time by this one's, of each round
 	CPU    float64 `json:"cpu"`
-	ByCPU  Spread  `json:"by_cpu"` // Remora's CPU time by this one's, of each round
-	Peak   int64   `json:"peak"`   // bytes resident; below 0: no more than so many
-	Allocs float64 `json:"allocs"` // below 0: not known
-	Sets   []Set   `json:"sets,omitempty"`
+	ByCPU  Spread  `json:"by_cpu"`         // Remora's CPU time by this one's, of each round
+	Peak   int64   `json:"peak"`           // bytes resident; below 0: no more than so many
+	Allocs float64 `json:"allocs"`         // below 0: not known
+	Sets   []Set   `json:"sets,omitempty"` // of a row that guards something, beside the one above
 }
 
 // Set is what the rounds of another set of processes came to: the medians of the ratios.

@@ -340,7 +340,8 @@ func (p *page) method() {
 		"  does for who types it. What starts alone cost stands in the group \"own cost\".\n"+
 		"- **Goals** that name a side hold Remora's time against it; what a goal adds in nanoseconds is taken off first.\n"+
 		"- **Guard.** Of some rows, three more sets of processes have the same measured: two sets of one build differ by up to a fifth.\n"+
-		"  `make bench-check` says that one has fallen when each of four new sets is slower than the slowest of these, by 5 %% and the noise.",
+		"  `make bench-check` says that one has fallen when each of four new sets is slower than the slowest of these, by 5 %% and,\n"+
+		"  save at the first, the noise.",
 		p.Each, p.Rounds, p.Each)
 }
 
